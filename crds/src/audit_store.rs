@@ -1,0 +1,111 @@
+//! AuditStore: how evidence is kept. There is one, `default`, which the operator makes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteSize, HumanDuration};
+
+/// Name of the one there is.
+pub const NAME: &str = "default";
+/// Namespace of the evidence.
+pub const NAMESPACE: &str = "chaperone-audit";
+
+/// How evidence is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "chaperone.dev",
+    version = "v1alpha1",
+    kind = "AuditStore",
+    status = "AuditStoreStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "How evidence is kept. There is one, named default.",
+    category = "chaperone",
+    shortname = "astore",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(name = "Quota", type_ = "string", json_path = ".spec.quota"),
+    printcolumn(name = "Used", type_ = "integer", json_path = ".status.usedBytes"),
+    printcolumn(name = "Size", type_ = "integer", json_path = ".status.size"),
+    printcolumn(name = "Key", type_ = "string", json_path = ".status.logKey"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuditStoreSpec {
+    /// Most bytes of all AuditSegments and AuditCheckpoints together. Past it nothing more is
+    /// taken in, the sidecars' spools fill, and then they deny.
+    #[serde(default = "default_quota")]
+    pub quota: ByteSize,
+    /// What is kept at least.
+    #[serde(default)]
+    pub retention: AuditRetention,
+}
+
+fn default_quota() -> ByteSize {
+    ByteSize::from_bytes(512 * 1024 * 1024)
+}
+
+impl Default for AuditStoreSpec {
+    fn default() -> Self {
+        Self {
+            quota: default_quota(),
+            retention: AuditRetention::default(),
+        }
+    }
+}
+
+/// What is kept at least.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuditRetention {
+    /// Evidence younger than this is never removed.
+    #[serde(default = "default_at_least")]
+    pub at_least: HumanDuration,
+}
+
+fn default_at_least() -> HumanDuration {
+    HumanDuration::from_secs(24 * 3600)
+}
+
+impl Default for AuditRetention {
+    fn default() -> Self {
+        Self {
+            at_least: default_at_least(),
+        }
+    }
+}
+
+/// How it stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditStoreStatus {
+    /// Conditions: Ready.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
+    /// Bytes of all AuditSegments and AuditCheckpoints.
+    #[serde(default)]
+    #[schemars(with = "i64")]
+    pub used_bytes: u64,
+    /// Number of the newest checkpoint.
+    #[serde(default)]
+    #[schemars(with = "i64")]
+    pub checkpoint: u64,
+    /// Leaves of the log.
+    #[serde(default)]
+    #[schemars(with = "i64")]
+    pub size: u64,
+    /// Fingerprint of the log's public key, `SHA256:…`.
+    #[serde(default)]
+    pub log_key: String,
+}

@@ -1,0 +1,238 @@
+//! Approvals on a real Kubernetes: a human's patch lets through one command, once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use anyhow::Result;
+use chaperone_e2e::cluster::chaperone::Shop;
+use chaperone_e2e::cluster::{Kubectl, unavailable};
+use serde_json::Value;
+
+/// The name of the one request of a namespace that waits.
+fn pending(shop: &Shop) -> Result<String> {
+    shop.namespace.until("an ApprovalRequest", || {
+        let list = shop.namespace.kubectl().json(&["approvalrequests"])?;
+        Ok(list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find_map(|item| {
+                let phase = item.pointer("/status/phase").and_then(Value::as_str);
+                (phase == Some("Pending"))
+                    .then(|| item["metadata"]["name"].as_str().map(str::to_owned))?
+            }))
+    })
+}
+
+/// A person of group `dba`, who may approve.
+fn approver(shop: &Shop, name: &str) -> Kubectl {
+    Kubectl::admin()
+        .in_namespace(shop.namespace.name())
+        .impersonating(name, &["dba", "system:authenticated"])
+}
+
+/// Lets the group `dba` approve what waits for this shop's Connection.
+fn let_dba_approve(shop: &Shop) -> Result<()> {
+    let name = shop.namespace.name();
+    Kubectl::admin().ok(&[
+        "create",
+        "clusterrolebinding",
+        name,
+        "--clusterrole=chaperone-approver",
+        "--group=dba",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn approving_is_a_kubectl_patch() -> Result<()> {
+    if unavailable() {
+        return Ok(());
+    }
+    let shop = Shop::new("approved")?;
+    let_dba_approve(&shop)?;
+    let pod = shop.agent("report")?;
+    let delete = "DELETE FROM orders WHERE id = 7";
+    let held = shop.psql(&pod, delete)?;
+    assert!(held.err.contains("ApprovalPending"), "{}", held.all());
+    assert!(
+        held.err.contains("kubectl patch approvalrequest"),
+        "{}",
+        held.err
+    );
+    let name = pending(&shop)?;
+    let object = format!("approvalrequest/{name}");
+    let yes = r#"{"spec":{"decision":{"verdict":"Approve","reason":"ticket 42"}}}"#;
+
+    // Not by the agent, nor by who lacks the verb, nor in somebody else's name.
+    let agent = format!(
+        "system:serviceaccount:{}:report-agent",
+        shop.namespace.name()
+    );
+    let as_agent = Kubectl::admin()
+        .in_namespace(shop.namespace.name())
+        .impersonating(&agent, &["dba", "system:serviceaccounts"]);
+    let refused = as_agent.run(&["patch", &object, "--type=merge", "-p", yes])?;
+    assert_ne!(
+        refused.code,
+        Some(0),
+        "the agent approved itself: {}",
+        refused.all()
+    );
+    let stranger = Kubectl::admin()
+        .in_namespace(shop.namespace.name())
+        .impersonating("mallory", &["system:authenticated"]);
+    let refused = stranger.run(&["patch", &object, "--type=merge", "-p", yes])?;
+    assert_ne!(refused.code, Some(0));
+    let ada = approver(&shop, "ada");
+    let forged = r#"{"spec":{"reviews":[{"reviewer":"bob","verdict":"Approve","at":"2026-01-01T00:00:00Z"}]}}"#;
+    let refused = ada.run(&["patch", &object, "--type=merge", "-p", forged])?;
+    assert_ne!(
+        refused.code,
+        Some(0),
+        "a forged review was taken: {}",
+        refused.all()
+    );
+    let changed =
+        r#"[{"op":"replace","path":"/spec/operation/command","value":"DROP TABLE orders"}]"#;
+    let refused = ada.run(&["patch", &object, "--type=json", "-p", changed])?;
+    assert_ne!(
+        refused.code,
+        Some(0),
+        "the request was changed: {}",
+        refused.all()
+    );
+
+    // A dry run changes nothing.
+    ada.ok(&[
+        "patch",
+        &object,
+        "--type=merge",
+        "-p",
+        yes,
+        "--dry-run=server",
+    ])?;
+    let still = shop.psql(&pod, delete)?;
+    assert!(still.err.contains("ApprovalPending"), "{}", still.all());
+
+    ada.ok(&["patch", &object, "--type=merge", "-p", yes])?;
+    shop.namespace.until("the grant", || {
+        let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+        let phase = request.pointer("/status/phase").and_then(Value::as_str);
+        Ok((phase == Some("Approved")).then_some(()))
+    })?;
+    let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+    assert_eq!(request["spec"]["reviews"][0]["reviewer"], "ada");
+    assert!(request["spec"].get("decision").is_none(), "{request}");
+
+    // Another byte is another command; this one runs once.
+    let other = shop.psql(&pod, "DELETE FROM orders WHERE id = 8")?;
+    assert!(other.err.contains("ApprovalPending"), "{}", other.all());
+    let done = shop.psql(&pod, delete)?;
+    assert_eq!(done.out.trim(), "DELETE 1", "{}", done.all());
+    let again = shop.psql(&pod, delete)?;
+    assert!(again.err.contains("ApprovalPending"), "{}", again.all());
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_patch_approves() -> Result<()> {
+    if unavailable() {
+        return Ok(());
+    }
+    let shop = Shop::new("patches")?;
+    let_dba_approve(&shop)?;
+    let pod = shop.agent("report")?;
+    let ada = approver(&shop, "ada");
+    for (id, kind) in (20..).zip(["json", "server-side apply", "replace"]) {
+        let delete = format!("DELETE FROM orders WHERE id = {id}");
+        let held = shop.psql(&pod, &delete)?;
+        assert!(held.err.contains("ApprovalPending"), "{}", held.all());
+        let name = pending(&shop)?;
+        let object = format!("approvalrequest/{name}");
+        let said = match kind {
+            "json" => {
+                let patch =
+                    r#"[{"op":"add","path":"/spec/decision","value":{"verdict":"Approve"}}]"#;
+                ada.run(&["patch", &object, "--type=json", "-p", patch])?
+            }
+            "server-side apply" => {
+                // All that is applied is the decision: the rest stays whose it is.
+                let manifest = format!(
+                    "apiVersion: chaperone.dev/v1alpha1\nkind: ApprovalRequest\n\
+                     metadata: {{name: {name}}}\nspec: {{decision: {{verdict: Approve}}}}\n"
+                );
+                ada.run_with(
+                    &["apply", "--server-side", "--field-manager=ada", "-f", "-"],
+                    &manifest,
+                )?
+            }
+            _ => {
+                let mut whole = shop.namespace.kubectl().json(&[object.as_str()])?;
+                whole["spec"]["decision"] = serde_json::json!({"verdict": "Approve"});
+                ada.run_with(&["replace", "-f", "-"], &whole.to_string())?
+            }
+        };
+        assert_eq!(said.code, Some(0), "{kind}: {}", said.all());
+        granted(&shop, &object)?;
+        let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+        assert_eq!(request["spec"]["reviews"][0]["reviewer"], "ada", "{kind}");
+        assert!(
+            request["spec"].get("decision").is_none(),
+            "{kind}: {request}"
+        );
+        let done = shop.psql(&pod, &delete)?;
+        assert_eq!(done.out.trim(), "DELETE 1", "{kind}: {}", done.all());
+    }
+    Ok(())
+}
+
+fn granted(shop: &Shop, object: &str) -> Result<()> {
+    shop.namespace.until("the grant", || {
+        let request = shop.namespace.kubectl().json(&[object])?;
+        let phase = request.pointer("/status/phase").and_then(Value::as_str);
+        Ok((phase == Some("Approved")).then_some(()))
+    })
+}
+
+#[test]
+fn a_quorum_of_two_takes_two_people() -> Result<()> {
+    if unavailable() {
+        return Ok(());
+    }
+    let shop = Shop::new("quorum")?;
+    shop.policy(
+        "- name: deletes\n    action: RequireApproval\n    \
+         sql: {effects: [Delete, Read], relations: [public.orders]}\n    \
+         approval: {approvers: {groups: [dba]}, quorum: 2, timeout: 0s, validFor: 15m}",
+    )?;
+    let_dba_approve(&shop)?;
+    let pod = shop.agent("report")?;
+    let delete = "DELETE FROM orders WHERE id = 30";
+    let held = shop.psql(&pod, delete)?;
+    assert!(held.err.contains("ApprovalPending"), "{}", held.all());
+    let object = format!("approvalrequest/{}", pending(&shop)?);
+    let yes = r#"{"spec":{"decision":{"verdict":"Approve"}}}"#;
+    let patch = ["patch", object.as_str(), "--type=merge", "-p", yes];
+    let ada = approver(&shop, "ada");
+    ada.ok(&patch)?;
+    // The same person again is no second one, in his own name or in a forged one.
+    let again = ada.run(&patch)?;
+    let forged = r#"[{"op":"add","path":"/spec/reviews/-","value":
+        {"reviewer":"bob","groups":["dba"],"verdict":"Approve","at":"2026-01-01T00:00:00Z"}}]"#;
+    let refused = ada.run(&["patch", &object, "--type=json", "-p", forged])?;
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+    let reviews = request["spec"]["reviews"].as_array().unwrap().len();
+    assert_eq!(reviews, 1, "{}\n{request}", again.all());
+    let still = shop.psql(&pod, delete)?;
+    assert!(still.err.contains("ApprovalPending"), "{}", still.all());
+    approver(&shop, "grace").ok(&patch)?;
+    granted(&shop, &object)?;
+    let done = shop.psql(&pod, delete)?;
+    assert_eq!(done.out.trim(), "DELETE 1", "{}", done.all());
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! `cargo bench-all`: what being chaperoned costs, always beside going without and beside
+//! PgBouncer, alternating in one run on one machine. Ratios and medians are what to quote.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::needs::{self, Need};
+use crate::options::Options;
+use crate::pgbouncer::PgBouncer;
+use crate::postgres::{self, Postgres, Settings, without_pg_variables};
+use crate::process::{Scratch, free_port, succeed};
+use crate::sidecar::Standalone;
+use crate::workspace::{self, Binaries, Profile};
+
+const DATABASE: &str = "bench";
+const ROLE: &str = "bench_agent";
+const PASSWORD: &str = "bench-password";
+
+/// One row of the table.
+struct Work {
+    name: &'static str,
+    clients: u32,
+    arguments: &'static [&'static str],
+}
+
+const WORK: [Work; 7] = [
+    Work {
+        name: "select, simple, 1 client",
+        clients: 1,
+        arguments: &["-S"],
+    },
+    Work {
+        name: "select, prepared, 1 client",
+        clients: 1,
+        arguments: &["-S", "-M", "prepared"],
+    },
+    Work {
+        name: "select, simple, 8 clients",
+        clients: 8,
+        arguments: &["-S"],
+    },
+    Work {
+        name: "select, prepared, 8 clients",
+        clients: 8,
+        arguments: &["-S", "-M", "prepared"],
+    },
+    Work {
+        name: "select, simple, 64 clients",
+        clients: 64,
+        arguments: &["-S"],
+    },
+    Work {
+        name: "select, prepared, 64 clients",
+        clients: 64,
+        arguments: &["-S", "-M", "prepared"],
+    },
+    Work {
+        name: "TPC-B, simple, 8 clients",
+        clients: 8,
+        arguments: &[],
+    },
+];
+
+/// Prints the tables.
+pub fn run(options: &Options) -> Result<()> {
+    let mut wanted = needs::BUILD.to_vec();
+    wanted.extend([Need::PostgreSql, Need::PgBouncer]);
+    needs::install(&wanted, options.yes)?;
+    let part = options.only.as_deref();
+    if part != Some("micro") {
+        pgbench(options)?;
+    }
+    if part != Some("pgbench") {
+        micro()?;
+    }
+    Ok(())
+}
+
+fn pgbench(options: &Options) -> Result<()> {
+    let binaries = Binaries::build(Profile::Release)?;
+    let settings = Settings {
+        port: None,
+        durable: true,
+        extra: Vec::new(),
+        tls: None,
+    };
+    let server = Postgres::start(&settings)?;
+    server.sql(
+        "postgres",
+        &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"),
+    )?;
+    server.sql(
+        "postgres",
+        &format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"),
+    )?;
+    let bouncer = PgBouncer::start(server.port(), DATABASE, ROLE, PASSWORD)?;
+    let scratch = Scratch::new("bench")?;
+    let manifests = scratch.path().join("manifests");
+    fs::create_dir(&manifests)?;
+    let port = free_port()?;
+    fs::write(manifests.join("bench.yaml"), manifest(server.port(), port))?;
+    let state = scratch.path().join("state");
+    let sidecar = Standalone {
+        program: &binaries.sidecar,
+        manifests: &manifests,
+        state: &state,
+        subject: "bench/agent",
+        purpose: None,
+        log: &scratch.path().join("sidecar.log"),
+    }
+    .start()?;
+    let peers = [
+        ("direct", server.port()),
+        ("pgbouncer", bouncer.port()),
+        ("chaperone", port),
+    ];
+    let pgbench = server.bin().join("pgbench");
+    succeed(client(&pgbench, server.port()).args(["-i", "-q", "-s", "10"]))?;
+
+    print_machine(&server)?;
+    let mut table = Table::default();
+    for round in 1..=options.rounds {
+        for work in &WORK {
+            for (peer, port) in peers {
+                let cell = measure(&pgbench, port, work, options.seconds).with_context(|| {
+                    format!(
+                        "{} through {peer}; sidecar said:\n{}",
+                        work.name,
+                        sidecar.output()
+                    )
+                })?;
+                table.cells.entry((work.name, peer)).or_default().push(cell);
+            }
+        }
+        println!("round {round} of {} done", options.rounds);
+    }
+    println!("\n{}", table.render());
+    println!(
+        "durability: reads Written, writes Synced; masking armed on one column; no TLS on either side"
+    );
+    Ok(())
+}
+
+/// Policy, parsing and masking armed, as a user would have them.
+fn manifest(server: u16, listen: u16) -> String {
+    format!(
+        "apiVersion: chaperone.dev/v1alpha1
+kind: Connection
+metadata:
+  name: bench-db
+  namespace: bench
+  annotations: {{chaperone.dev/listen-port: \"{listen}\"}}
+spec:
+  postgres:
+    host: 127.0.0.1
+    port: {server}
+    database: {DATABASE}
+    tls: {{mode: Disable}}
+    credential: {{secret: {{name: bench-agent}}}}
+  guardrails:
+    rules:
+    - {{name: no-ddl, action: Deny, sql: {{effects: [SchemaCreate, SchemaAlter, SchemaDestroy]}}, message: No schema changes.}}
+    masking:
+    - {{name: filler, columns: [\"public.pgbench_accounts.filler\"], strategy: Redact}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: bench-agent, namespace: bench}}
+stringData: {{username: {ROLE}, password: {PASSWORD}}}
+---
+apiVersion: chaperone.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{name: bench, namespace: bench}}
+spec:
+  subjects: [{{serviceAccount: agent}}]
+  connections: [bench-db]
+  rules:
+  - {{name: read, action: Allow, sql: {{effects: [Read], relations: [\"public.*\"]}}}}
+  - {{name: write, action: Allow, sql: {{effects: [Write, Modify], relations: [\"public.pgbench_*\"]}}}}
+"
+    )
+}
+
+fn client(pgbench: &std::path::Path, port: u16) -> Command {
+    let mut command = Command::new(pgbench);
+    without_pg_variables(&mut command);
+    command
+        .env("PGPASSWORD", PASSWORD)
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", ROLE])
+        .arg(DATABASE);
+    command
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    tps: f64,
+    latency_ms: f64,
+}
+
+fn measure(pgbench: &std::path::Path, port: u16, work: &Work, seconds: u32) -> Result<Cell> {
+    let mut command = client(pgbench, port);
+    command
+        .args(work.arguments)
+        // -n: no VACUUM, which the agent may not run.
+        .args([
+            "-n",
+            "-c",
+            &work.clients.to_string(),
+            "-j",
+            "2",
+            "-T",
+            &seconds.to_string(),
+        ]);
+    let output = String::from_utf8_lossy(&succeed(&mut command)?.stdout).into_owned();
+    if output.contains("number of failed transactions: 0") || !output.contains("number of failed") {
+        let figure = |start: &str| -> Option<f64> {
+            let line = output.lines().find(|line| line.starts_with(start))?;
+            line.strip_prefix(start)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        };
+        return Ok(Cell {
+            tps: figure("tps = ").with_context(|| format!("no tps in:\n{output}"))?,
+            latency_ms: figure("latency average = ")
+                .with_context(|| format!("no latency in:\n{output}"))?,
+        });
+    }
+    bail!("pgbench had failed transactions:\n{output}")
+}
+
+#[derive(Default)]
+struct Table {
+    cells: BTreeMap<(&'static str, &'static str), Vec<Cell>>,
+}
+
+impl Table {
+    fn median(&self, work: &'static str, peer: &'static str, of: impl Fn(&Cell) -> f64) -> f64 {
+        let mut values: Vec<f64> = self
+            .cells
+            .get(&(work, peer))
+            .into_iter()
+            .flatten()
+            .map(of)
+            .collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    fn render(&self) -> String {
+        let mut lines = vec![
+            "| work (medians) | direct tps | PgBouncer tps | Chaperone tps | of direct | of PgBouncer | added ms a transaction |"
+                .to_owned(),
+            "|---|---:|---:|---:|---:|---:|---:|".to_owned(),
+        ];
+        for work in &WORK {
+            let tps = |peer| self.median(work.name, peer, |cell| cell.tps);
+            let latency = |peer| self.median(work.name, peer, |cell| cell.latency_ms);
+            let (direct, bouncer, ours) = (tps("direct"), tps("pgbouncer"), tps("chaperone"));
+            lines.push(format!(
+                "| {} | {direct:.0} | {bouncer:.0} | {ours:.0} | {:.2} | {:.2} | {:+.3} |",
+                work.name,
+                ours / direct,
+                ours / bouncer,
+                latency("chaperone") - latency("direct"),
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+fn print_machine(server: &Postgres) -> Result<()> {
+    let cpu = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = std::thread::available_parallelism()?;
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!(
+        "machine: {model}, {cores} cores, {} GiB, Linux {}; {}; PgBouncer in session mode; clients and servers share it\n",
+        kib / (1 << 20),
+        kernel.trim(),
+        postgres::version(server.bin())?,
+    );
+    Ok(())
+}
+
+/// The crates' own benches, each as its crate prints it.
+fn micro() -> Result<()> {
+    for (package, folder) in [
+        ("chaperone-policy", "sidecar/policy"),
+        ("chaperone-sql", "sidecar/sql"),
+        ("chaperone-mask", "sidecar/mask"),
+        ("chaperone-evidence", "evidence"),
+    ] {
+        if !workspace::root().join(folder).join("benches").is_dir() {
+            continue;
+        }
+        println!("\n== cargo bench -p {package}");
+        let status = workspace::cargo()
+            .args(["bench", "--quiet", "-p", package, "--benches"])
+            .status()
+            .context("starting cargo bench")?;
+        if !status.success() {
+            bail!("cargo bench -p {package} ended with {status}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! `cargo e2e`: formatting, lints, licences, and every test, with a time for each.
+//!
+//! Tests that take a real Kubernetes are in files whose names start with `cluster_`: they run last,
+//! by themselves, a cluster for each file. They take root; without it a line says what was not
+//! tested.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::Cluster;
+use crate::image::ready_made::ReadyMade;
+use crate::needs::{self, Need};
+use crate::options::Options;
+use crate::process::is_root;
+use crate::workspace::{self, BINARIES_VARIABLE, Profile};
+use crate::{cluster, licenses};
+
+/// What the tests take that need no cluster.
+const NEEDS: [Need; 9] = [
+    Need::CCompiler,
+    Need::LibClang,
+    Need::PostgreSql,
+    Need::PgBouncer,
+    Need::Git,
+    Need::PythonVenv,
+    Need::Psycopg,
+    Need::Rustfmt,
+    Need::Clippy,
+];
+
+/// Set to 0 for tests that are not to bring up a cluster.
+pub const CLUSTER_VARIABLE: &str = "CHAPERONE_CLUSTER";
+
+/// Runs all of them; the first that fails ends the run.
+pub fn run(options: &Options) -> Result<()> {
+    let mut phases = Phases::default();
+    let mut wanted = NEEDS.to_vec();
+    if is_root() {
+        wanted.extend(cluster::NEEDS);
+    }
+    phases.run("install", || needs::install(&wanted, options.yes))?;
+    phases.run("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    phases.run("licences", || licenses::check(options.full))?;
+    phases.run("lints", || {
+        cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            &[],
+        )
+    })?;
+    // The promises run the real programs, which `cargo test` alone does not build. All of it at
+    // once, or cargo would build the dependencies again with the features of two programs only.
+    phases.run("build", || {
+        cargo(&["build", "--workspace", "--all-targets", "--locked"], &[])
+    })?;
+    // A promise that fails says what is wrong in its own words.
+    let built = workspace::folder(Profile::Dev).display().to_string();
+    let mut variables = vec![
+        (BINARIES_VARIABLE, built.as_str()),
+        ("RUST_LIB_BACKTRACE", "0"),
+    ];
+    if options.full {
+        variables.push(("CHAPERONE_FULL", "1"));
+    }
+    // Go takes as long as all tests that need no cluster, and those wait more than they compute.
+    let kubernetes = is_root().then(|| std::thread::spawn(cluster::program::folder));
+    phases.run("tests", || {
+        let variables = [&variables[..], &[(CLUSTER_VARIABLE, "0")]].concat();
+        cargo(
+            &["test", "--workspace", "--locked", "--no-fail-fast"],
+            &variables,
+        )
+    })?;
+    if let Some(kubernetes) = kubernetes {
+        phases.run("kubernetes", || match kubernetes.join() {
+            Ok(built) => built.map(|_| ()),
+            Err(_) => bail!("building the test cluster panicked"),
+        })?;
+        // Each test waits for pods most of its time, but a node has only so many processors.
+        let words = "test --workspace --locked --no-fail-fast --test cluster_* -- --test-threads 3";
+        let words: Vec<&str> = words.split(' ').collect();
+        phases.run("cluster", || cargo(&words, &variables))?;
+        phases.run("operator", operator_on_a_cluster)?;
+    }
+    println!("\n{}", phases.table());
+    if !is_root() {
+        println!("NOT TESTED: the promises on a Kubernetes, which takes root: sudo cargo e2e");
+    }
+    Ok(())
+}
+
+/// The operator's own tests that want a real API server (`operator/tests/cluster`), on a cluster that
+/// has nothing of ours yet.
+fn operator_on_a_cluster() -> Result<()> {
+    let words = ["test", "--workspace", "--locked", "--no-run"];
+    let said = workspace::cargo().args(words).output()?;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    // Cargo names each: `Executable tests/cluster/main.rs (target/debug/deps/cluster-0a1b…)`.
+    let program = said
+        .lines()
+        .filter(|line| line.contains("tests/cluster/main.rs"))
+        .find_map(|line| line.split_once('(')?.1.strip_suffix(')'))
+        .with_context(|| format!("cargo names no test of the operator on a cluster:\n{said}"))?;
+    let program = workspace::root().join(program);
+    let state = std::env::temp_dir().join(format!("chaperone-operator-{}", std::process::id()));
+    let cluster = Cluster::up(&state)?;
+    cluster.load(ReadyMade::Postgres)?;
+    let status = cluster
+        .command(&program)
+        .args(["--ignored", "--test-threads", "2"])
+        .stdin(Stdio::null())
+        .status()?;
+    cluster.down()?;
+    if !status.success() {
+        bail!("the operator's tests on a cluster ended with {status}");
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    println!("$ cargo {}", arguments.join(" "));
+    let mut command: Command = workspace::cargo();
+    let status = command
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .status()
+        .context("starting cargo")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Phases(Vec<(&'static str, Duration)>);
+
+impl Phases {
+    fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        println!("\n== {name}");
+        let start = Instant::now();
+        work().with_context(|| format!("phase {name}, after:\n{}", self.table()))?;
+        self.0.push((name, start.elapsed()));
+        Ok(())
+    }
+
+    fn table(&self) -> String {
+        self.0
+            .iter()
+            .map(|(name, time)| format!("  {name:<10} {:>6.1} s  ok", time.as_secs_f64()))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}

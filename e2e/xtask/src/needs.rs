@@ -1,0 +1,349 @@
+//! What a machine must have, what it lacks, and how to get it.
+
+use std::fs;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{is_root, succeed};
+use crate::{cluster, postgres, workspace};
+
+/// Pinned, so that a driver's change is a commit of ours.
+const PYTHON_PACKAGES: [&str; 3] = [
+    "psycopg==3.3.9",
+    "psycopg-binary==3.3.9",
+    "psycopg-pool==3.3.3",
+];
+
+/// Something a task cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The C compiler that links Rust and builds libpg_query.
+    CCompiler,
+    /// bindgen's libclang, for pg_query.
+    LibClang,
+    /// Server, psql and pgbench.
+    PostgreSql,
+    /// The peer of the benchmarks.
+    PgBouncer,
+    /// git, to clone the checkout.
+    Git,
+    /// Python's venv with pip in it.
+    PythonVenv,
+    /// psycopg in a venv under the target folder.
+    Psycopg,
+    /// Go, for the test cluster.
+    Go,
+    /// containerd, ctr and the shim.
+    Containerd,
+    /// runc.
+    Runc,
+    /// The CNI plugins bridge, host-local, portmap and loopback.
+    CniPlugins,
+    /// nft, for kube-proxy.
+    Nftables,
+    /// iptables, for the CNI plugins.
+    Iptables,
+    /// ip.
+    Iproute,
+    /// conntrack, for kube-proxy.
+    Conntrack,
+    /// busybox that needs no library, for images.
+    Busybox,
+    /// curl, with which tests ask what no client of ours would.
+    Curl,
+    /// rustfmt.
+    Rustfmt,
+    /// clippy.
+    Clippy,
+}
+
+/// What building takes.
+pub const BUILD: [Need; 2] = [Need::CCompiler, Need::LibClang];
+
+impl Need {
+    fn missing(self) -> bool {
+        match self {
+            Need::CCompiler => {
+                !runs("cc", &["--version"]) || !Path::new("/usr/include/stdio.h").exists()
+            }
+            Need::LibClang => !has_libclang(),
+            Need::PostgreSql => postgres::bin_dir().is_none(),
+            Need::PgBouncer => find_program("pgbouncer").is_none(),
+            Need::Git => !runs("git", &["--version"]),
+            Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
+            Need::Psycopg => !psycopg_is_there(),
+            Need::Go => cluster::go_program().is_none(),
+            Need::Containerd => ["containerd", "ctr", "containerd-shim-runc-v2"]
+                .iter()
+                .any(|program| find_program(program).is_none()),
+            Need::Runc => find_program("runc").is_none(),
+            Need::CniPlugins => cluster::cni_plugins().is_none(),
+            Need::Nftables => find_program("nft").is_none(),
+            Need::Iptables => find_program("iptables").is_none(),
+            Need::Iproute => find_program("ip").is_none(),
+            Need::Conntrack => find_program("conntrack").is_none(),
+            Need::Busybox => find_program("busybox").is_none(),
+            Need::Curl => find_program("curl").is_none(),
+            Need::Rustfmt => !runs("cargo", &["fmt", "--version"]),
+            Need::Clippy => !runs("cargo", &["clippy", "--version"]),
+        }
+    }
+
+    fn debian_packages(self) -> &'static [&'static str] {
+        match self {
+            Need::CCompiler => &["gcc", "libc6-dev"],
+            Need::LibClang => &["libclang-dev"],
+            Need::PostgreSql => &["postgresql"],
+            Need::PgBouncer => &["pgbouncer"],
+            Need::Git => &["git"],
+            Need::PythonVenv => &["python3-venv"],
+            Need::Go => &["golang-go", "ca-certificates"],
+            Need::Containerd => &["containerd"],
+            Need::Runc => &["runc"],
+            Need::CniPlugins => &["containernetworking-plugins"],
+            Need::Nftables => &["nftables"],
+            Need::Iptables => &["iptables"],
+            Need::Iproute => &["iproute2"],
+            Need::Conntrack => &["conntrack"],
+            Need::Busybox => &["busybox-static"],
+            Need::Curl => &["curl"],
+            Need::Psycopg | Need::Rustfmt | Need::Clippy => &[],
+        }
+    }
+
+    fn rustup_component(self) -> Option<&'static str> {
+        match self {
+            Need::Rustfmt => Some("rustfmt"),
+            Need::Clippy => Some("clippy"),
+            _ => None,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Need::CCompiler => "a C compiler",
+            Need::LibClang => "libclang",
+            Need::PostgreSql => "a PostgreSQL server (no service will be started)",
+            Need::PgBouncer => "PgBouncer (no service will be started)",
+            Need::Git => "git",
+            Need::PythonVenv => "Python's venv",
+            Need::Psycopg => "psycopg 3, in a venv under target/",
+            Need::Go => "Go, which builds the test cluster",
+            Need::Containerd => "containerd (no service will be started)",
+            Need::Runc => "runc",
+            Need::CniPlugins => "the CNI plugins",
+            Need::Nftables => "nftables",
+            Need::Iptables => "iptables",
+            Need::Iproute => "iproute2",
+            Need::Conntrack => "conntrack",
+            Need::Busybox => "a static busybox",
+            Need::Curl => "curl",
+            Need::Rustfmt => "rustfmt",
+            Need::Clippy => "clippy",
+        }
+    }
+}
+
+/// Lists what is missing of `needs` and installs it, after asking on a terminal unless `yes`.
+pub fn install(needs: &[Need], yes: bool) -> Result<()> {
+    let missing: Vec<Need> = needs
+        .iter()
+        .copied()
+        .filter(|need| need.missing())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Missing on this machine:");
+    for need in &missing {
+        println!("  - {}", need.title());
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|need| need.debian_packages())
+        .copied()
+        .collect();
+    let by_hand = format!(
+        "apt-get update && apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if !packages.is_empty() {
+        if find_program("apt-get").is_none() {
+            bail!(
+                "this machine has no apt-get: install {} its own way, then run this again",
+                packages.join(", ")
+            );
+        }
+        if !is_root() {
+            bail!(
+                "installing packages takes root; run this, then try again:\n\n  sudo sh -c '{by_hand}'"
+            );
+        }
+    }
+    if !yes && !confirmed()? {
+        bail!("nothing was installed; `--yes` installs without asking");
+    }
+    if !packages.is_empty() {
+        install_packages(&packages)?;
+    }
+    for component in missing.iter().filter_map(|need| need.rustup_component()) {
+        println!("$ rustup component add {component}");
+        succeed(Command::new("rustup").args(["component", "add", component]))?;
+    }
+    if missing.contains(&Need::Psycopg) {
+        install_psycopg()?;
+    }
+    if let Some(need) = missing.iter().find(|need| need.missing()) {
+        bail!("{} is still missing after installing", need.title());
+    }
+    Ok(())
+}
+
+fn confirmed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("not on a terminal, so nothing is installed unasked: pass --yes");
+    }
+    print!("Install? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if packages.contains(&"postgresql") {
+        // Debian makes and starts a cluster on installation unless told not to.
+        let folder = Path::new("/etc/postgresql-common/createcluster.d");
+        fs::create_dir_all(folder)?;
+        fs::write(
+            folder.join("chaperone.conf"),
+            "create_main_cluster = false\n",
+        )?;
+    }
+    // Debian starts these services too; a policy file refuses that for this one installation.
+    let refusal = Path::new("/usr/sbin/policy-rc.d");
+    let serves = |package: &&str| ["pgbouncer", "containerd", "nftables"].contains(package);
+    let ours = packages.iter().any(serves) && !refusal.exists();
+    if ours {
+        fs::write(refusal, "#!/bin/sh\nexit 101\n")?;
+        succeed(Command::new("chmod").arg("755").arg(refusal))?;
+    }
+    let result = apt_get(packages);
+    if ours {
+        fs::remove_file(refusal)?;
+    }
+    result
+}
+
+fn apt_get(packages: &[&str]) -> Result<()> {
+    let steps: [Vec<&str>; 2] = [
+        vec!["update", "-q"],
+        [
+            &["install", "-y", "-q", "--no-install-recommends"][..],
+            packages,
+        ]
+        .concat(),
+    ];
+    for arguments in steps {
+        println!("$ apt-get {}", arguments.join(" "));
+        let status = Command::new("apt-get")
+            .args(&arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("starting apt-get")?;
+        if !status.success() {
+            bail!("apt-get {} ended with {status}", arguments.join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// The venv's interpreter.
+pub fn python() -> PathBuf {
+    venv().join("bin").join("python")
+}
+
+fn venv() -> PathBuf {
+    workspace::target().join("e2e").join("venv")
+}
+
+/// Which pins the venv was made with; another list makes it anew.
+fn psycopg_is_there() -> bool {
+    let stamp = fs::read_to_string(venv().join("pins")).unwrap_or_default();
+    stamp == PYTHON_PACKAGES.join("\n")
+        && runs(
+            &python().to_string_lossy(),
+            &["-c", "import psycopg, psycopg_pool"],
+        )
+}
+
+fn install_psycopg() -> Result<()> {
+    let venv = venv();
+    println!("$ python3 -m venv {}", venv.display());
+    succeed(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv),
+    )?;
+    println!("$ pip install {}", PYTHON_PACKAGES.join(" "));
+    succeed(
+        Command::new(python())
+            .args(["-m", "pip", "install", "--quiet", "--only-binary=:all:"])
+            .args(PYTHON_PACKAGES),
+    )?;
+    fs::write(venv.join("pins"), PYTHON_PACKAGES.join("\n"))?;
+    Ok(())
+}
+
+/// Finds a program on the PATH or where Debian keeps servers.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn has_libclang() -> bool {
+    let mut folders: Vec<PathBuf> = [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ]
+    .map(PathBuf::from)
+    .to_vec();
+    folders.extend(std::env::var_os("LIBCLANG_PATH").map(PathBuf::from));
+    for entry in fs::read_dir("/usr/lib").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("llvm-") {
+            folders.push(entry.path().join("lib"));
+        }
+    }
+    folders
+        .iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten()
+        .any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("libclang")
+                && name.contains(".so")
+                && !name.starts_with("libclang-cpp")
+        })
+}

@@ -1,0 +1,320 @@
+//! The command line's shape.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Show, explain, replay and verify what agents did; approve what waits.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-chaperone",
+    bin_name = "kubectl-chaperone",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Works on the cluster of the kubeconfig's context, or on a standalone sidecar's folder (--state).\n\
+                  Exit codes: 0 fine, 1 the answer is no, 2 usage or environment."
+)]
+pub(crate) struct Cli {
+    /// State folder of a standalone sidecar, instead of a cluster.
+    #[arg(long, global = true, env = "CHAPERONE_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Which cluster, and as whom.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which cluster, as kubectl's own options.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ClusterArgs {
+    /// The kubeconfig file; by default those of $KUBECONFIG, or ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, if not its current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Namespace of requests for approval; by default all.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// User to impersonate.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub(crate) impersonate: Option<String>,
+    /// Group to impersonate; may be given several times.
+    #[arg(
+        long = "as-group",
+        global = true,
+        value_name = "GROUP",
+        requires = "impersonate"
+    )]
+    pub(crate) impersonate_groups: Vec<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List sessions, newest last.
+    Sessions(SessionsArgs),
+    /// Show a session: its statements with decision, rule, rows and time.
+    Show(ShowArgs),
+    /// Explain one decision, and the smallest rule that would have allowed it.
+    Why(WhyArgs),
+    /// Play a session as it went over the agent's connection.
+    Replay(ReplayArgs),
+    /// Check that nothing in the evidence was changed and nothing is missing.
+    Verify(VerifyArgs),
+    /// List what waits, or waited, for a human.
+    Approvals(ApprovalsArgs),
+    /// Let a command that waits run, once.
+    Approve(ReviewArgs),
+    /// Refuse a command that waits.
+    Deny(ReviewArgs),
+    /// Check that every governed workload is on the path, and what is weaker than it looks.
+    Doctor(DoctorArgs),
+    /// Try policies out before they are applied.
+    Policy(PolicyArgs),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For reading.
+    Table,
+    /// One JSON document; with --watch one object a line. Its fields are stable.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FormatArgs {
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// A decision to filter by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DecisionFilter {
+    /// At least one statement was allowed.
+    Allow,
+    /// At least one statement was denied.
+    Deny,
+    /// At least one statement was held for a human.
+    Hold,
+    /// At least one statement was forwarded because only DryRun policies select.
+    Observe,
+}
+
+/// `sessions`.
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    /// Only over this Connection, `namespace/name` or `name`.
+    #[arg(long, value_name = "CONNECTION")]
+    pub(crate) connection: Option<String>,
+    /// Only of this subject, `namespace/service-account` or `service-account`.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Only with something in the last while: `15m`, `1h`, `2d`.
+    #[arg(long, value_name = "DURATION", value_parser = crate::time::parse_duration)]
+    pub(crate) since: Option<jiff::SignedDuration>,
+    /// Only with at least one such decision.
+    #[arg(long, value_enum)]
+    pub(crate) decision: Option<DecisionFilter>,
+    /// Keep on and print sessions as they begin and change.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Session id, the start of one, or `last`.
+    pub(crate) session: String,
+    /// Show preparations (Prepare, Bind) that were allowed too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// `SESSION/SEQ`, as `show` prints it; the session may be abbreviated or `last`.
+    #[arg(value_name = "SESSION/SEQ")]
+    pub(crate) statement: String,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// Which side of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// What the agent sent.
+    Client,
+    /// What the agent was sent.
+    Server,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Session id, the start of one, or `last`.
+    pub(crate) session: String,
+    /// How many times as fast; 0 without pauses. Default: 1 on a terminal, else 0.
+    #[arg(long, value_name = "N", value_parser = parse_speed)]
+    pub(crate) speed: Option<f64>,
+    /// Only the recorded bytes of one side, exactly, to standard output.
+    #[arg(long, value_enum)]
+    pub(crate) raw: Option<Side>,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Session id, the start of one, or `last`; all if none is given.
+    #[arg(conflicts_with = "all")]
+    pub(crate) session: Option<String>,
+    /// Verify every session and the whole log.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The log's public key as you know it: a file, or its fingerprint `SHA256:…`.
+    #[arg(long, value_name = "FILE|FINGERPRINT")]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `approvals`.
+#[derive(Debug, Args)]
+pub(crate) struct ApprovalsArgs {
+    /// Only this request, with all that an approver should read.
+    pub(crate) name: Option<String>,
+    /// Keep on and print requests as they come and change.
+    #[arg(short, long, conflicts_with = "name")]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `approve`, `deny`.
+#[derive(Debug, Args)]
+pub(crate) struct ReviewArgs {
+    /// The request, `ar-xxxxx`.
+    pub(crate) name: String,
+    /// Why; goes into the evidence.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: PolicyCommand,
+}
+
+/// `policy …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Decide on SQL with the policies of a folder; exit 1 where it would not run as it is, or a
+    /// case of the file is not as expected.
+    Test(Box<PolicyTestArgs>),
+}
+
+/// `policy test`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["sql", "file"]))]
+pub(crate) struct PolicyTestArgs {
+    /// Folder of Connections and AccessPolicies; Secrets may be missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: PathBuf,
+    /// Who acts.
+    #[arg(long, value_name = "NAMESPACE/SERVICEACCOUNT")]
+    pub(crate) subject: String,
+    /// Over which Connection.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) connection: String,
+    /// The SQL to decide on.
+    #[arg(long, value_name = "SQL")]
+    pub(crate) sql: Option<String>,
+    /// A YAML list of {sql, expect: Allow | Deny | Hold | Observe, name}.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// What `pg_dump --schema-only` wrote. Without it every relation is taken to be there, in
+    /// schema public where none is named.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+    /// The workload's declared purpose.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) purpose: Option<String>,
+    /// Label of the subject's namespace, for a Connection's `consumers`; may be given several times.
+    #[arg(long = "namespace-label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) namespace_labels: Vec<(String, String)>,
+    /// Label of the subject's pod, for a policy's `podSelector`; may be given several times.
+    #[arg(long = "pod-label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) pod_labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && (0.0..=1e6).contains(&speed) => Ok(speed),
+        _ => Err("give a number from 0 (no pauses) to 1000000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn speed_is_a_sane_number() {
+        assert!(parse_speed("0").is_ok());
+        for bad in ["-1", "inf", "NaN", "fast", "1e7"] {
+            assert!(parse_speed(bad).is_err(), "{bad}");
+        }
+    }
+}

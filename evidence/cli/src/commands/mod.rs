@@ -1,0 +1,80 @@
+//! One file a command. Each takes its arguments and the output, and returns the answer.
+
+mod approvals;
+mod doctor;
+mod explain;
+mod key;
+mod policy;
+mod replay;
+mod review;
+mod sessions;
+mod show;
+mod transcript;
+mod verify;
+mod views;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, PolicyArgs, PolicyCommand};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::source::Source;
+
+/// What a command found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Fine.
+    Yes,
+    /// The question was answered, with no.
+    No,
+}
+
+impl Answer {
+    /// 0 or 1.
+    pub(crate) fn exit_code(self) -> ExitCode {
+        match self {
+            Answer::Yes => ExitCode::SUCCESS,
+            Answer::No => ExitCode::from(1),
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
+    let source = || Source::of(cli);
+    match &cli.command {
+        Command::Sessions(args) => sessions::run(&source()?, args, output),
+        Command::Show(args) => show::run(&source()?, args, output),
+        Command::Why(args) => why::run(&source()?, args, output),
+        Command::Replay(args) => replay::run(&source()?, args, output),
+        Command::Verify(args) => verify::run(&source()?, args, output),
+        Command::Approvals(args) => approvals::run(&source()?, args, output),
+        Command::Approve(args) => review::run(
+            &source()?,
+            args,
+            chaperone_approvals::Verdict::Approve,
+            output,
+        ),
+        Command::Deny(args) => {
+            review::run(&source()?, args, chaperone_approvals::Verdict::Deny, output)
+        }
+        Command::Doctor(args) => doctor::run(&source()?, args, output),
+        Command::Policy(PolicyArgs {
+            command: PolicyCommand::Test(args),
+        }) => policy::test(args, output),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            let mut command = Cli::command();
+            clap_complete::generate(*shell, &mut command, "kubectl-chaperone", &mut script);
+            output.raw(&script)?;
+            Ok(Answer::Yes)
+        }
+        Command::Version => {
+            output.line(concat!("kubectl-chaperone ", env!("CARGO_PKG_VERSION")))?;
+            Ok(Answer::Yes)
+        }
+    }
+}

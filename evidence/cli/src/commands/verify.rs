@@ -1,0 +1,309 @@
+//! `verify`: whether the evidence is whole and unchanged, and if not, where first.
+
+use std::path::Path;
+
+use chaperone_crds::audit_store::NAMESPACE;
+use chaperone_evidence::audit::verify::{LogReport, verify};
+use chaperone_evidence::{
+    Break, BreakReason, Level, Report, Selection, SessionId, TrustedKey, fingerprint,
+};
+use serde::Serialize;
+
+use super::Answer;
+use super::key::trusted_key;
+use crate::cli::{Format, VerifyArgs};
+use crate::error::CliError;
+use crate::output::{Output, Tone, counted, escape_line};
+use crate::progress::Progress;
+use crate::source::{Evidence, FetchedLog, Source};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReportView {
+    ok: bool,
+    level: &'static str,
+    key: String,
+    key_given: bool,
+    attaches: usize,
+    sessions: u64,
+    records: u64,
+    unproven: u64,
+    bytes: u64,
+    breaks: Vec<BreakView>,
+    notes: Vec<NoteView>,
+    /// Of a cluster only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct LogView {
+    checkpoints: u64,
+    size: u64,
+    root: String,
+    pending: u64,
+    stores: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct BreakView {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    reason: &'static str,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct NoteView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    detail: String,
+}
+
+/// What was found, of a folder or of a cluster's log.
+struct Verified {
+    report: Report,
+    log: Option<LogView>,
+}
+
+/// Verifies, prints the report, and answers no if anything is wrong.
+pub(crate) fn run(
+    source: &Source,
+    args: &VerifyArgs,
+    output: &mut Output,
+) -> Result<Answer, CliError> {
+    let key = args.key.as_deref().map(trusted_key).transpose()?;
+    let evidence = source.evidence()?;
+    let session = match &args.session {
+        Some(session) => Some(evidence.session(session)?.session.id),
+        None => None,
+    };
+    let progress = Progress::start("verifying");
+    let verified = match evidence {
+        Evidence::Folder(dir) => of_folder(&dir, session.as_ref(), key.as_ref()),
+        Evidence::Log(log) => of_log(log, session.as_ref(), key.as_ref()),
+    };
+    drop(progress);
+    let verified = verified?;
+    let printed = if args.format.output == Format::Table {
+        print(&verified, output)
+    } else {
+        output.document(args.format.output, &view(&verified))
+    };
+    match printed {
+        // The answer is the exit code, read or not.
+        Err(error) if !error.is_broken_pipe() => return Err(error),
+        _ => {}
+    }
+    Ok(if verified.report.ok() {
+        Answer::Yes
+    } else {
+        Answer::No
+    })
+}
+
+fn of_folder(
+    dir: &Path,
+    session: Option<&SessionId>,
+    key: Option<&TrustedKey>,
+) -> Result<Verified, CliError> {
+    let selection = session.map_or(Selection::All, |id| Selection::Session(*id));
+    let report = chaperone_evidence::verify(dir, &selection, key)?;
+    Ok(Verified { report, log: None })
+}
+
+/// Against the key that was given, or else the one that the cluster publishes.
+fn of_log(
+    log: Box<FetchedLog>,
+    session: Option<&SessionId>,
+    key: Option<&TrustedKey>,
+) -> Result<Verified, CliError> {
+    let published = log.published();
+    let public = match (key, published) {
+        (Some(TrustedKey::PublicKey(key)), _) => *key,
+        (_, Some(key)) => key,
+        _ => {
+            return Err(CliError::Usage(format!(
+                "the cluster publishes no key of its log (ConfigMap chaperone-log in {NAMESPACE}); give the key as a file with --key"
+            )));
+        }
+    };
+    let log = log.trusting(&public)?;
+    let found = verify(
+        log.collected(),
+        log.stores(),
+        &public,
+        key.is_some(),
+        session,
+    )?;
+    let LogReport {
+        checkpoints,
+        size,
+        root,
+        pending,
+        mut report,
+    } = found;
+    let mut breaks: Vec<Break> = key_fits(key, published).into_iter().collect();
+    breaks.extend(log.faults().cloned());
+    // What cannot be read explains what is missing.
+    report.breaks.splice(0..0, breaks);
+    if let Some(TrustedKey::Fingerprint(wanted)) = key {
+        report.fingerprint.clone_from(wanted);
+    }
+    Ok(Verified {
+        report,
+        log: Some(LogView {
+            checkpoints,
+            size,
+            root: hex::encode(root),
+            pending,
+            stores: log.stores().len(),
+        }),
+    })
+}
+
+/// A cluster that publishes another key than the auditor knows has had its log replaced, or its
+/// auditor misled.
+fn key_fits(key: Option<&TrustedKey>, published: Option<[u8; 32]>) -> Option<Break> {
+    let known = match key? {
+        TrustedKey::PublicKey(key) => fingerprint(key),
+        TrustedKey::Fingerprint(wanted) => wanted.trim().to_owned(),
+    };
+    let published = fingerprint(&published?);
+    (published != known).then(|| Break {
+        file: format!("ConfigMap/{NAMESPACE}/chaperone-log").into(),
+        session: None,
+        sequence: None,
+        reason: BreakReason::KeyMismatch,
+        detail: format!("the cluster publishes {published}, which is not the key that was given"),
+    })
+}
+
+fn print(verified: &Verified, output: &mut Output) -> Result<(), CliError> {
+    let Verified { report, log } = verified;
+    let owner = if log.is_some() { "cluster" } else { "folder" };
+    let verdict = match (report.ok(), report.key_given) {
+        (true, true) => output.paint(Tone::Good, "whole and unchanged"),
+        (true, false) => output.paint(Tone::Good, &format!("whole by the {owner}'s own key")),
+        (false, _) => output.paint(Tone::Bad, "BROKEN"),
+    };
+    let attaches = u64::try_from(report.attaches.len()).unwrap_or(u64::MAX);
+    output.line(&format!(
+        "{verdict}: {}, {}, {} of frames, {}, level {}",
+        counted(report.sessions, "session", "sessions"),
+        counted(report.records, "record", "records"),
+        counted(report.bytes, "byte", "bytes"),
+        counted(attaches, "attach", "attaches"),
+        level_name(report.level)
+    ))?;
+    if report.unproven > 0 {
+        let hint = format!(
+            "{} of them only in the spool: chained, and not signed yet",
+            counted(report.unproven, "record", "records")
+        );
+        output.line(&output.paint(Tone::Warn, &hint))?;
+    }
+    if let Some(log) = log {
+        print_log(log, output)?;
+    }
+    output.line(&format!("log key {}", escape_line(&report.fingerprint)))?;
+    if !report.key_given {
+        let noted = if log.is_some() {
+            "you noted when Chaperone was installed"
+        } else {
+            "the sidecar printed at start"
+        };
+        let hint = format!(
+            "no key was given, so this is the {owner}'s own word: compare the fingerprint with the \
+             one {noted}, or pass it with --key"
+        );
+        output.line(&output.paint(Tone::Warn, &hint))?;
+    }
+    for (i, found) in report.breaks.iter().enumerate() {
+        let label = if i == 0 { "first break" } else { "break" };
+        let label = output.paint(Tone::Bad, label);
+        let session = found.session.map(|id| format!(" session {id}"));
+        let sequence = found.sequence.map(|sequence| format!(" #{sequence}"));
+        let place = format!(
+            "{}{}{} in {}: {}",
+            found.reason.as_str(),
+            session.unwrap_or_default(),
+            sequence.unwrap_or_default(),
+            found.file.display(),
+            found.detail
+        );
+        output.line(&format!("{label}: {}", escape_line(&place)))?;
+    }
+    for found in &report.notes {
+        let label = output.paint(Tone::Warn, "note");
+        let session = found.session.map(|id| format!("session {id}: "));
+        let text = format!("{}{}", session.unwrap_or_default(), found.detail);
+        output.line(&format!("{label}: {}", escape_line(&text)))?;
+    }
+    Ok(())
+}
+
+fn print_log(log: &LogView, output: &mut Output) -> Result<(), CliError> {
+    let stores = u64::try_from(log.stores).unwrap_or(u64::MAX);
+    output.line(&format!(
+        "log of {}, {}, {}, root {}",
+        counted(stores, "store", "stores"),
+        counted(log.checkpoints, "checkpoint", "checkpoints"),
+        counted(log.size, "leaf", "leaves"),
+        log.root
+    ))?;
+    if log.pending > 0 {
+        let pending = counted(log.pending, "entry waits", "entries wait");
+        let hint = format!("{pending} for a checkpoint: there, and not signed for yet");
+        output.line(&output.paint(Tone::Warn, &hint))?;
+    }
+    Ok(())
+}
+
+fn view(verified: &Verified) -> ReportView {
+    let Verified { report, log } = verified;
+    ReportView {
+        ok: report.ok(),
+        level: level_name(report.level),
+        key: report.fingerprint.clone(),
+        key_given: report.key_given,
+        attaches: report.attaches.len(),
+        sessions: report.sessions,
+        records: report.records,
+        unproven: report.unproven,
+        bytes: report.bytes,
+        breaks: report
+            .breaks
+            .iter()
+            .map(|found| BreakView {
+                file: found.file.display().to_string(),
+                session: found.session.map(|id| id.to_string()),
+                sequence: found.sequence,
+                reason: found.reason.as_str(),
+                detail: found.detail.clone(),
+            })
+            .collect(),
+        notes: report
+            .notes
+            .iter()
+            .map(|found| NoteView {
+                file: found.file.as_ref().map(|file| file.display().to_string()),
+                session: found.session.map(|id| id.to_string()),
+                detail: found.detail.clone(),
+            })
+            .collect(),
+        log: log.clone(),
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Outer => "outer",
+        Level::Full => "full",
+    }
+}

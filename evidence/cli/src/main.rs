@@ -1,0 +1,52 @@
+//! `kubectl-chaperone`: what agents did, why it was allowed, whether the evidence is whole, and
+//! the answers to what waits for a human.
+//!
+//! ```text
+//! args ─► cli ─► source: state folder | cluster ─► commands::<name> ─► output
+//! ```
+//!
+//! Commands work on the cluster of the kubeconfig's context, or on a standalone sidecar's state
+//! folder (`--state DIR`); `policy test` needs neither. Nothing here decides for a sidecar, and
+//! nothing but `approve` and `deny` writes.
+//!
+//! Exit codes: 0 fine, 1 the answer is no, 2 usage or environment.
+
+mod cli;
+mod commands;
+mod error;
+mod output;
+mod postgres;
+mod progress;
+mod source;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::error::CliError;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut output = Output::stdout();
+    match commands::run(&cli, &mut output) {
+        Ok(answer) => match output.flush() {
+            // Whoever read our output has seen enough; the answer stands.
+            Err(error) if !error.is_broken_pipe() => fail(&error),
+            _ => answer.exit_code(),
+        },
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            // What was printed before it is still worth reading, above the error.
+            let _ = output.flush();
+            fail(&error)
+        }
+    }
+}
+
+fn fail(error: &CliError) -> ExitCode {
+    output::complain(error);
+    error.exit_code()
+}

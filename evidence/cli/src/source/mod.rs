@@ -1,0 +1,72 @@
+//! Where a command's answer comes from: a standalone sidecar's state folder, or a cluster.
+//!
+//! ```text
+//! --state DIR ─► StateFolder ─────────────────────────────────┐
+//! kubeconfig ─► Cluster ─fetch─► convert ─► stores in Scratch ─┴─► Evidence ─► sessions, show, why, replay, verify
+//!                   └──────────────────────── requests ─► Desk ◄─ folder      approvals, approve, deny
+//! ```
+//!
+//! Commands see [`Evidence`] and [`Desk`] and do not ask which of the two it is.
+
+mod cluster;
+mod convert;
+mod desk;
+mod evidence;
+mod fetch;
+mod log;
+mod requests;
+mod scratch;
+mod state;
+
+pub(crate) use cluster::{Cluster, api_failure};
+pub(crate) use desk::Desk;
+pub(crate) use evidence::{Evidence, Found};
+pub(crate) use fetch::all;
+pub(crate) use log::FetchedLog;
+pub(crate) use state::StateFolder;
+
+use crate::cli::Cli;
+use crate::error::CliError;
+
+/// One or the other.
+pub(crate) enum Source {
+    /// A standalone sidecar's folder.
+    State(StateFolder),
+    /// A cluster.
+    Cluster(Box<Cluster>),
+}
+
+impl Source {
+    /// The folder if one was given, else the cluster of the kubeconfig's context.
+    pub(crate) fn of(cli: &Cli) -> Result<Source, CliError> {
+        match &cli.state {
+            Some(root) => StateFolder::open(root).map(Source::State),
+            None => Cluster::connect(&cli.cluster).map(|found| Source::Cluster(Box::new(found))),
+        }
+    }
+
+    /// All evidence there is.
+    pub(crate) fn evidence(&self) -> Result<Evidence, CliError> {
+        match self {
+            Source::State(state) => Ok(Evidence::folder(state.evidence())),
+            Source::Cluster(cluster) => Ok(Evidence::log(FetchedLog::fetch(cluster)?)),
+        }
+    }
+
+    /// Brings evidence up to date; for those who keep looking.
+    pub(crate) fn refresh(&self, evidence: &mut Evidence) -> Result<(), CliError> {
+        match self {
+            // Read anew each time as it is.
+            Source::State(_) => Ok(()),
+            Source::Cluster(cluster) => evidence.refresh(cluster),
+        }
+    }
+
+    /// Where requests for approval are answered.
+    pub(crate) fn desk(&self) -> Result<Desk<'_>, CliError> {
+        match self {
+            Source::State(state) => Desk::folder(state),
+            Source::Cluster(cluster) => Ok(Desk::cluster(cluster)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What to inject: the annotation with its Connections resolved.
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+
+use crate::{Reference, Refusal};
+
+/// What to inject into one pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The pod's namespace, where short names of Services are at home.
+    pub namespace: String,
+    /// The targets, in the order of the annotation.
+    pub targets: Vec<Target>,
+    /// Whom the sidecar reports to.
+    pub operator: Operator,
+    /// The sidecar's image and resources.
+    pub sidecar: Sidecar,
+    /// Why the workload runs.
+    pub purpose: Option<String>,
+}
+
+/// A Connection as far as a pod needs to know it: never its credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub reference: Reference,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Host name or IP address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The database that it is pinned to.
+    pub database: Option<String>,
+}
+
+/// What is spoken with a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// Whom the sidecar reports to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// `https://host:port` of the control API.
+    pub url: String,
+    /// PEM of the CAs that it may be certified by.
+    pub authorities: String,
+}
+
+/// What of the sidecar's container is set at installation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sidecar {
+    /// Its image.
+    pub image: String,
+    /// Its resources.
+    pub resources: Option<ResourceRequirements>,
+}
+
+impl Target {
+    /// A Connection as a target.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsupported`] for a protocol that this build does not serve.
+    pub fn of(
+        reference: Reference,
+        spec: &chaperone_crds::ConnectionSpec,
+    ) -> Result<Target, Refusal> {
+        if let Some(postgres) = &spec.postgres {
+            return Ok(Target {
+                reference,
+                protocol: Protocol::Postgres,
+                host: postgres.host.clone(),
+                port: postgres.port,
+                database: postgres.database.clone(),
+            });
+        }
+        let protocol = if spec.http.is_some() {
+            "HTTP"
+        } else if spec.kubernetes.is_some() {
+            "Kubernetes"
+        } else if spec.ssh.is_some() {
+            "SSH"
+        } else {
+            "nothing"
+        };
+        Err(Refusal::Unsupported {
+            connection: reference.to_string(),
+            protocol,
+        })
+    }
+
+    /// Whether clients tell the two apart by the database they ask for.
+    pub(crate) fn differs_by_pin(&self, other: &Target) -> bool {
+        match (&self.database, &other.database) {
+            (Some(own), Some(other)) => own != other,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What is counted of the audit log.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters of the ingest and gauges of the leader.
+#[derive(Debug, Clone)]
+pub struct AuditMetrics {
+    /// Entries handed in, by `reason`; those taken in have the reason `Served`.
+    pub appends: IntCounterVec,
+    /// AuditSegments that were made.
+    pub segments: IntCounter,
+    /// Bytes of their data.
+    pub bytes: IntCounter,
+    /// Number of the newest checkpoint, on the replica that leads.
+    pub checkpoint: IntGauge,
+    /// Segments that wait for a checkpoint, on the replica that leads.
+    pub pending: IntGauge,
+    /// Bytes of all segments and checkpoints, on the replica that leads.
+    pub used: IntGauge,
+}
+
+impl AuditMetrics {
+    /// Everything at zero, in `registry`.
+    ///
+    /// # Errors
+    /// Only if a metric of its names is there already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            appends: IntCounterVec::new(
+                Opts::new(
+                    "chaperone_audit_appends_total",
+                    "Entries that sidecars handed in, by reason of the answer",
+                ),
+                &["reason"],
+            )?,
+            segments: IntCounter::new(
+                "chaperone_audit_segments_total",
+                "AuditSegments that this replica made",
+            )?,
+            bytes: IntCounter::new(
+                "chaperone_audit_bytes_total",
+                "Bytes of evidence that this replica took in",
+            )?,
+            checkpoint: IntGauge::new(
+                "chaperone_audit_checkpoint",
+                "Number of the newest checkpoint, on the replica that leads",
+            )?,
+            pending: IntGauge::new(
+                "chaperone_audit_pending",
+                "AuditSegments that wait for a checkpoint, on the replica that leads",
+            )?,
+            used: IntGauge::new(
+                "chaperone_audit_used_bytes",
+                "Bytes of all AuditSegments and AuditCheckpoints, on the replica that leads",
+            )?,
+        };
+        registry.register(Box::new(metrics.appends.clone()))?;
+        registry.register(Box::new(metrics.segments.clone()))?;
+        registry.register(Box::new(metrics.bytes.clone()))?;
+        registry.register(Box::new(metrics.checkpoint.clone()))?;
+        registry.register(Box::new(metrics.pending.clone()))?;
+        registry.register(Box::new(metrics.used.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,81 @@
+//! The audit log of the cluster: evidence of pods as it arrives, and its place in one Merkle tree.
+//!
+//! ```text
+//! control/audit ─entry─► ingest ─group commit─► AuditSegment                      (all replicas)
+//! AuditSegment ─metadata─► ledger ─► sequencer ─checkpoint─► AuditCheckpoint cp-N   (leader)
+//! ledger ─sizes─► store ─► AuditStore status, ConfigMap chaperone-log              (leader)
+//! views ─► sessions ─► Session in the agent's namespace                            (all; swept by the leader)
+//! ```
+//!
+//! - Nothing is acknowledged before the API server has it.
+//! - The name `cp-N` is the fence between two leaders: whoever creates it goes on from it, the
+//!   other reads it and goes on from it too. What was signed and not created is signed for nobody.
+//! - Nothing here removes evidence.
+
+mod checkpoint;
+mod entry;
+mod ingest;
+mod ledger;
+mod log_key;
+mod metrics;
+mod quota;
+mod sequencer;
+pub mod sessions;
+mod status;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) use entry::{Place, made};
+pub(crate) use ingest::{Ingest, IngestError};
+pub use log_key::{LogKeyError, LogKeys};
+pub use metrics::AuditMetrics;
+
+use crate::context::Context;
+use sequencer::Sequencer;
+
+/// Annotation on segments and checkpoints: bytes of the spec's JSON, so that what is used can be
+/// counted without reading any of it.
+pub const BYTES_ANNOTATION: &str = "chaperone.dev/bytes";
+/// Label on a Session: UID of the pod whose view it is.
+pub const POD_UID_LABEL: &str = "chaperone.dev/pod-uid";
+/// ConfigMap of the log's public key, in the namespace of the evidence.
+pub const CONFIG_MAP: &str = "chaperone-log";
+
+/// What every replica has: the log key, and the way into the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    pub(crate) keys: Arc<LogKeys>,
+    pub(crate) ingest: Ingest,
+}
+
+impl Audit {
+    /// Starts the ingest; it runs in `tasks` for as long as those are kept.
+    pub(crate) fn start(context: &Context, tasks: &mut JoinSet<()>) -> Audit {
+        Audit {
+            keys: Arc::new(LogKeys::new(context.client.clone())),
+            ingest: Ingest::start(&context.client, &context.metrics.audit, tasks),
+        }
+    }
+
+    /// Why nothing more is taken in, if the store is full.
+    pub(crate) fn full(context: &Context) -> Option<String> {
+        let store = context.stores.audit_store()?;
+        quota::refusal(&store)
+    }
+}
+
+/// What only the leader does, for as long as it leads. Two at once do no harm.
+pub async fn lead(context: Context) {
+    let keys = LogKeys::new(context.client.clone());
+    let (progress, seen) = watch::channel(None);
+    let sequencer = Sequencer::new(&context, &keys, progress);
+    tokio::join!(
+        sequencer.run(),
+        status::publish_key(&context, &keys),
+        status::keep(&context, &keys, seen),
+        sessions::sweep(&context),
+    );
+}

@@ -1,0 +1,231 @@
+//! What people see of the log: the AuditStore's status, and the public key that proves it.
+
+use std::time::Duration;
+
+use chaperone_crds::audit_store::{NAME, NAMESPACE};
+use chaperone_crds::{
+    AuditStore, AuditStoreSpec, AuditStoreStatus, ConditionReason, ConditionType,
+};
+use chaperone_evidence::{fingerprint, public_pem};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Resource};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::log_key::LogKeys;
+use super::quota::{Level, level, words};
+use super::sequencer::Progress;
+use super::{CONFIG_MAP, LogKeyError};
+use crate::FIELD_MANAGER;
+use crate::context::Context;
+use crate::controllers::conditions::{Finding, conditions};
+use crate::controllers::events::Events;
+use crate::controllers::{ReconcileError, status};
+
+/// How often the status is written at most.
+const LOOK: Duration = Duration::from_secs(3);
+/// How often it is looked whether the public key is still there.
+const PUBLISH: Duration = Duration::from_secs(60);
+/// Pause after a fault.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+enum StatusError {
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Write(#[from] ReconcileError),
+    #[error(transparent)]
+    Key(#[from] LogKeyError),
+}
+
+/// Keeps the public key in its ConfigMap, until it is dropped.
+pub(super) async fn publish_key(context: &Context, keys: &LogKeys) {
+    loop {
+        let pause = match publish(context, keys).await {
+            Ok(()) => PUBLISH,
+            Err(error) => {
+                tracing::warn!(%error, "the log's public key is not published, trying again");
+                PAUSE
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+async fn publish(context: &Context, keys: &LogKeys) -> Result<(), StatusError> {
+    let key = keys.get().await?;
+    let data = [
+        ("log.pub".to_owned(), public_pem(key.public())),
+        ("fingerprint".to_owned(), fingerprint(key.public())),
+    ];
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(CONFIG_MAP.to_owned()),
+            ..ObjectMeta::default()
+        },
+        data: Some(data.into()),
+        ..ConfigMap::default()
+    };
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), NAMESPACE);
+    let found = api.get_opt(CONFIG_MAP).await?;
+    if found.is_some_and(|found| found.data == map.data) {
+        return Ok(());
+    }
+    let ours = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(CONFIG_MAP, &ours, &Patch::Apply(&map)).await?;
+    Ok(())
+}
+
+/// Makes the AuditStore and keeps its status, until it is dropped.
+pub(super) async fn keep(
+    context: &Context,
+    keys: &LogKeys,
+    progress: watch::Receiver<Option<Progress>>,
+) {
+    let events = Events::new(context.client.clone(), &context.config.pod_name);
+    loop {
+        let now = progress.borrow().clone();
+        let pause = match write(context, keys, &events, now).await {
+            Ok(()) => LOOK,
+            Err(error) => {
+                tracing::warn!(%error, "the AuditStore's status is not written, trying again");
+                PAUSE
+            }
+        };
+        // The quota may change without the log.
+        sleep(pause).await;
+    }
+}
+
+async fn write(
+    context: &Context,
+    keys: &LogKeys,
+    events: &Events,
+    progress: Option<Progress>,
+) -> Result<(), StatusError> {
+    let api: Api<AuditStore> = Api::all(context.client.clone());
+    let store = match api.get_opt(NAME).await? {
+        Some(store) => store,
+        None => {
+            let store = AuditStore::new(NAME, AuditStoreSpec::default());
+            match api.create(&PostParams::default(), &store).await {
+                Ok(made) => made,
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    api.get(NAME).await?
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    // What is not known yet is not written down as nothing.
+    let Some(progress) = progress else {
+        return Ok(());
+    };
+    let key = keys.get().await?;
+    let old = store.status.clone().unwrap_or_default();
+    let quota = store.spec.quota.get();
+    let generation = store.metadata.generation;
+    let finding = finding(progress.used_bytes, quota, progress.problem.as_deref());
+    let log_key = fingerprint(key.public());
+    let status = status_of(&old, &progress, &finding, log_key, generation);
+    if status == old {
+        return Ok(());
+    }
+    status::apply_cluster_scoped::<AuditStore, _>(&context.client, NAME, &status).await?;
+    // That a new store is ready is no news.
+    let is_first = old.conditions.is_empty() && finding.message.is_empty();
+    if finding.is_news(&old.conditions) && !is_first {
+        let about = store.object_ref(&());
+        let (good, reason) = (finding.good, &finding.reason);
+        events
+            .publish(&about, good, reason, "Keep", &finding.message)
+            .await;
+    }
+    Ok(())
+}
+
+fn status_of(
+    old: &AuditStoreStatus,
+    progress: &Progress,
+    finding: &Finding,
+    log_key: String,
+    generation: Option<i64>,
+) -> AuditStoreStatus {
+    let Progress {
+        tip,
+        used_bytes,
+        problem: _,
+    } = progress;
+    let (checkpoint, size) = tip.unwrap_or((old.checkpoint, old.size));
+    let findings = std::slice::from_ref(finding);
+    let conditions: Vec<Condition> =
+        conditions(&old.conditions, findings, generation, Timestamp::now());
+    AuditStoreStatus {
+        conditions,
+        used_bytes: *used_bytes,
+        checkpoint,
+        size,
+        log_key,
+    }
+}
+
+fn finding(used: u64, quota: u64, problem: Option<&str>) -> Finding {
+    let ready = ConditionType::Ready;
+    let full = ConditionReason::QuotaExceeded;
+    let words = words(used, quota);
+    if let Some(problem) = problem {
+        return Finding::bad(ready, ConditionReason::EvidenceRefused, problem);
+    }
+    match level(used, quota) {
+        Level::Full => Finding::bad(
+            ready,
+            full,
+            format!("{words}; nothing more is taken in, raise spec.quota"),
+        ),
+        Level::NearlyFull => {
+            Finding::good(ready, full, format!("{words}; raise spec.quota in time"))
+        }
+        Level::Fine => Finding::good(ready, ConditionReason::Ready, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn status(used_bytes: u64, problem: Option<&str>) -> (String, String) {
+        let progress = Progress {
+            tip: Some((2, 9)),
+            used_bytes,
+            problem: problem.map(str::to_owned),
+        };
+        let old = AuditStoreStatus::default();
+        let finding = finding(used_bytes, 100, problem);
+        let key = || "SHA256:x".to_owned();
+        let status = status_of(&old, &progress, &finding, key(), Some(1));
+        let unknown = Progress {
+            tip: None,
+            ..progress
+        };
+        let again = status_of(&status, &unknown, &finding, key(), Some(1));
+        assert_eq!(status, again, "what is not known stays");
+        let condition = status.conditions[0].clone();
+        (condition.status, condition.reason)
+    }
+
+    #[test]
+    fn a_full_store_is_not_ready_and_a_nearly_full_one_says_so() {
+        let said = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        assert_eq!(status(79, None), said("True", "Ready"));
+        assert_eq!(status(80, None), said("True", "QuotaExceeded"));
+        assert_eq!(status(100, None), said("False", "QuotaExceeded"));
+        assert_eq!(status(5, Some("altered")), said("False", "EvidenceRefused"));
+    }
+}

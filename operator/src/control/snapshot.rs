@@ -1,0 +1,411 @@
+//! What one pod may know, out of everything the operator knows. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, Snapshot};
+use chaperone_crds::{AccessPolicy, ConditionReason, Connection};
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::{Resource, ResourceExt};
+
+use crate::references::{Read, Reference};
+use crate::target;
+
+/// Most bytes of a snapshot's policies and Connections: what a sidecar takes in one line, with
+/// room for the rest of it.
+const MOST_BYTES: usize = chaperone_control::MOST_BYTES / 2;
+
+/// What a snapshot is made from.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    /// The pod's namespace.
+    pub(super) namespace: &'a str,
+    /// The pod's labels.
+    pub(super) labels: &'a BTreeMap<String, String>,
+    /// Its namespace's labels; `None` where that is not known.
+    pub(super) namespace_labels: Option<&'a BTreeMap<String, String>>,
+    /// The Connections it was injected for, each as far as it is there.
+    pub(super) connections: &'a [(String, String, Option<Arc<Connection>>)],
+    /// Every AccessPolicy, also those that cannot be read.
+    pub(super) policies: &'a [Arc<DeserializeGuard<AccessPolicy>>],
+    /// What the Connections refer to.
+    pub(super) references: &'a BTreeMap<Reference, Read>,
+    /// `--allow-special-targets`.
+    pub(super) allow_special: bool,
+}
+
+/// A snapshot's content: what makes a new generation when it changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    labels: BTreeMap<String, String>,
+    connections: Vec<ConnectionSnapshot>,
+}
+
+impl Content {
+    /// The snapshot with this content.
+    pub(super) fn snapshot(&self, generation: u64, valid_until: Timestamp) -> Snapshot {
+        Snapshot {
+            generation,
+            valid_until,
+            labels: self.labels.clone(),
+            connections: self.connections.clone(),
+        }
+    }
+}
+
+/// Builds the content of a pod's snapshot. A Connection that cannot be served is there with the
+/// reason, so that its sidecar denies with it.
+pub(super) fn content(inputs: &Inputs<'_>) -> Content {
+    let mut connections: Vec<ConnectionSnapshot> = inputs
+        .connections
+        .iter()
+        .map(|(namespace, name, found)| connection(inputs, namespace, name, found.as_deref()))
+        .collect();
+    let size = serde_json::to_vec(&connections).map_or(usize::MAX, |bytes| bytes.len());
+    if size > MOST_BYTES {
+        for connection in &mut connections {
+            connection.policies.clear();
+            connection.credential.clear();
+            connection.fault = Some(target::fault(
+                ConditionReason::LimitExceeded,
+                format!(
+                    "Connections and policies of this pod are {size} bytes, and at most \
+                     {MOST_BYTES} are handed out; name fewer Connections or shorten their policies"
+                ),
+            ));
+        }
+    }
+    Content {
+        labels: inputs.labels.clone(),
+        connections,
+    }
+}
+
+fn connection(
+    inputs: &Inputs<'_>,
+    namespace: &str,
+    name: &str,
+    found: Option<&Connection>,
+) -> ConnectionSnapshot {
+    let mut snapshot = ConnectionSnapshot {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        generation: 0,
+        spec: None,
+        credential: BTreeMap::new(),
+        ca: None,
+        namespace_labels: inputs.namespace_labels.cloned().unwrap_or_default(),
+        policies: Vec::new(),
+        fault: None,
+    };
+    let admitted =
+        found.filter(|found| target::admits(found, inputs.namespace, inputs.namespace_labels));
+    // One sentence for both: who may not use a Connection learns nothing of it.
+    let Some(found) = admitted else {
+        snapshot.fault = Some(target::fault(
+            ConditionReason::ConnectionNotFound,
+            format!(
+                "there is no Connection {namespace}/{name} that namespace {} may use; create it, \
+                 or let its spec.consumers select this namespace",
+                inputs.namespace
+            ),
+        ));
+        return snapshot;
+    };
+    snapshot.generation = found.metadata.generation.unwrap_or_default();
+    snapshot.spec = Some(found.spec.clone());
+    snapshot.policies = policies(inputs, namespace, name);
+    match material(inputs, namespace, found) {
+        Ok(material) => {
+            snapshot.credential = material.credential;
+            snapshot.ca = material.ca;
+        }
+        Err(fault) => snapshot.fault = Some(fault),
+    }
+    // Whom it selects is not known, but only pods of its own namespace can be meant.
+    if let Some(unreadable) = own_policies(inputs).find_map(|policy| policy.0.as_ref().err()) {
+        let name = unreadable.metadata.name.as_deref().unwrap_or_default();
+        snapshot.credential.clear();
+        snapshot.fault = Some(target::fault(
+            ConditionReason::PolicyInvalid,
+            format!(
+                "AccessPolicy {}/{name} cannot be read, so it denies: {}",
+                inputs.namespace, unreadable.error
+            ),
+        ));
+    }
+    snapshot
+}
+
+fn material(
+    inputs: &Inputs<'_>,
+    namespace: &str,
+    found: &Connection,
+) -> Result<target::Material, Fault> {
+    let postgres = target::postgres(&found.spec, inputs.allow_special)?;
+    target::material(namespace, postgres, inputs.references)
+}
+
+/// All policies that name the Connection, those that may not compile too: they must deny. Only
+/// those of the pod's namespace can select it.
+fn policies(inputs: &Inputs<'_>, namespace: &str, name: &str) -> Vec<PolicySnapshot> {
+    let mut policies: Vec<PolicySnapshot> = own_policies(inputs)
+        .filter_map(|policy| policy.0.as_ref().ok())
+        .filter(|policy| target::names(policy, namespace, name))
+        .map(|policy| PolicySnapshot {
+            namespace: policy.namespace().unwrap_or_default(),
+            name: policy.name_any(),
+            generation: policy.metadata.generation.unwrap_or_default(),
+            spec: policy.spec.clone(),
+        })
+        .collect();
+    policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    policies
+}
+
+fn own_policies<'a>(
+    inputs: &'a Inputs<'_>,
+) -> impl Iterator<Item = &'a DeserializeGuard<AccessPolicy>> {
+    inputs
+        .policies
+        .iter()
+        .map(Arc::as_ref)
+        .filter(|policy| policy.meta().namespace.as_deref() == Some(inputs.namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use chaperone_control::SecretBytes;
+    use kube::core::ObjectMeta;
+    use kube::core::error_boundary::InvalidObject;
+
+    use super::*;
+    use crate::references::{Kind, Missing};
+
+    fn connection(consumers: &str) -> Arc<Connection> {
+        Arc::new(
+            serde_saphyr::from_str(&format!(
+                "
+apiVersion: chaperone.dev/v1alpha1
+kind: Connection
+metadata: {{name: orders-db, namespace: databases, generation: 3}}
+spec:
+  postgres:
+    host: orders.db.svc.cluster.local
+    tls: {{mode: Disable}}
+    credential: {{secret: {{name: orders-agent}}}}
+  {consumers}
+"
+            ))
+            .unwrap(),
+        )
+    }
+
+    fn shop() -> Arc<Connection> {
+        connection(
+            "consumers: {namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [ops]}]}}",
+        )
+    }
+
+    fn policy(
+        namespace: &str,
+        name: &str,
+        connection: &str,
+    ) -> Arc<DeserializeGuard<AccessPolicy>> {
+        Arc::new(
+            serde_saphyr::from_str(&format!(
+                "
+apiVersion: chaperone.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{name: {name}, namespace: {namespace}, generation: 5}}
+spec:
+  subjects: [{{serviceAccount: report}}]
+  connections: ['{connection}']
+"
+            ))
+            .unwrap(),
+        )
+    }
+
+    fn secret(entries: &[(&str, &str)]) -> BTreeMap<Reference, Read> {
+        let data = entries
+            .iter()
+            .map(|(key, value)| {
+                let value = SecretBytes::new(value.as_bytes().to_vec());
+                ((*key).to_owned(), value)
+            })
+            .collect();
+        BTreeMap::from([(credential(), Ok(Arc::new(data)))])
+    }
+
+    fn credential() -> Reference {
+        Reference {
+            kind: Kind::Secret,
+            namespace: "databases".to_owned(),
+            name: "orders-agent".to_owned(),
+        }
+    }
+
+    struct Case {
+        labels: Option<BTreeMap<String, String>>,
+        connection: Option<Arc<Connection>>,
+        policies: Vec<Arc<DeserializeGuard<AccessPolicy>>>,
+        references: BTreeMap<Reference, Read>,
+    }
+
+    impl Case {
+        fn good() -> Case {
+            Case {
+                labels: Some(BTreeMap::new()),
+                connection: Some(shop()),
+                policies: vec![
+                    policy("shop", "b", "databases/orders-db"),
+                    policy("shop", "a", "databases/orders-db"),
+                    policy("other", "a", "databases/orders-db"),
+                    policy("shop", "own", "orders-db"),
+                ],
+                references: secret(&[
+                    ("username", "agent"),
+                    ("password", "hunter2"),
+                    ("admin-password", "no business of a sidecar"),
+                ]),
+            }
+        }
+
+        fn content(&self) -> Content {
+            let name = ("databases".to_owned(), "orders-db".to_owned());
+            content(&Inputs {
+                namespace: "shop",
+                labels: &BTreeMap::new(),
+                namespace_labels: self.labels.as_ref(),
+                connections: &[(name.0, name.1, self.connection.clone())],
+                policies: &self.policies,
+                references: &self.references,
+                allow_special: false,
+            })
+        }
+
+        fn only(&self) -> ConnectionSnapshot {
+            self.content().connections[0].clone()
+        }
+    }
+
+    #[test]
+    fn a_sidecar_gets_what_it_needs_and_nothing_else() {
+        let only = Case::good().only();
+        assert_eq!(only.fault, None);
+        assert_eq!(only.generation, 3);
+        let keys: Vec<&str> = only.credential.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["password", "username"]);
+        let policies: Vec<&str> = only.policies.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(
+            policies,
+            ["a", "b"],
+            "of its namespace, naming this Connection"
+        );
+    }
+
+    #[test]
+    fn no_credential_leaves_for_a_namespace_that_is_not_admitted() {
+        let mut cases = Vec::new();
+        let mut case = Case::good();
+        case.labels = Some(BTreeMap::from([("team".to_owned(), "ops".to_owned())]));
+        cases.push(case);
+        // Unknown labels would meet `NotIn`.
+        let mut case = Case::good();
+        case.labels = None;
+        cases.push(case);
+        let mut case = Case::good();
+        case.connection = Some(connection(""));
+        cases.push(case);
+        let mut case = Case::good();
+        case.connection = None;
+        cases.push(case);
+        let first = cases[0].only().fault;
+        for case in cases {
+            let only = case.only();
+            assert!(only.credential.is_empty() && only.spec.is_none());
+            assert_eq!(only.fault, first, "missing and not admitted look the same");
+        }
+    }
+
+    #[test]
+    fn every_reference_problem_is_a_fault_that_denies() {
+        let mut cases = vec![
+            (BTreeMap::new(), "ApiUnavailable"),
+            (secret(&[("username", "agent")]), "RefNotFound"),
+            (secret(&[("password", "x")]), "RefNotFound"),
+        ];
+        for (missing, reason) in [
+            (Missing::NotFound, "RefNotFound"),
+            (Missing::NotPermitted, "RefNotPermitted"),
+            (Missing::Unavailable, "ApiUnavailable"),
+        ] {
+            cases.push((BTreeMap::from([(credential(), Err(missing))]), reason));
+        }
+        for (references, reason) in cases {
+            let case = Case {
+                references,
+                ..Case::good()
+            };
+            let only = case.only();
+            assert_eq!(only.fault.unwrap().reason, reason);
+            assert!(only.credential.is_empty());
+        }
+    }
+
+    #[test]
+    fn special_addresses_are_no_targets() {
+        for host in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "localhost",
+            "LOCALHOST.",
+        ] {
+            let mut case = Case::good();
+            let mut connection = (*shop()).clone();
+            connection.spec.postgres.as_mut().unwrap().host = host.to_owned();
+            case.connection = Some(Arc::new(connection));
+            let fault = case.only().fault.unwrap();
+            assert_eq!(fault.reason, "TargetNotAllowed", "{host}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_denies_in_its_namespace() {
+        let mut case = Case::good();
+        for (namespace, denies) in [("other", false), ("shop", true)] {
+            let unreadable = InvalidObject {
+                error: "unknown field".to_owned(),
+                metadata: ObjectMeta {
+                    name: Some("broken".to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ObjectMeta::default()
+                },
+            };
+            case.policies
+                .push(Arc::new(DeserializeGuard(Err(unreadable))));
+            let only = case.only();
+            assert_eq!(only.fault.is_some(), denies, "{namespace}");
+            assert_eq!(only.credential.is_empty(), denies);
+        }
+    }
+
+    #[test]
+    fn content_is_equal_exactly_where_nothing_changed() {
+        let same = Case::good().content();
+        assert_eq!(same, Case::good().content());
+        let mut case = Case::good();
+        case.policies.reverse();
+        assert_eq!(same, case.content(), "the order of a store never matters");
+        case.policies.pop();
+        assert_ne!(same, case.content());
+        let mut case = Case::good();
+        case.references = secret(&[("username", "agent"), ("password", "rotated")]);
+        assert_ne!(same, case.content());
+    }
+}

@@ -1,0 +1,22 @@
+//! The control API and the controllers against a real API server.
+//!
+//! They need one, with KUBECONFIG naming an administrator of it, and leave what they make in
+//! namespaces of their own: `cargo cluster up`, then run this test's program with
+//! `cargo cluster run PROGRAM --ignored`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod approvals;
+mod attach;
+mod audit;
+mod controllers;
+#[path = "../../../evidence/tests/support/mod.rs"]
+mod evidence;
+mod stream;
+mod support;

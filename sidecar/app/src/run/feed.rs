@@ -1,0 +1,188 @@
+//! Keeps the sidecar told: attaches, follows the stream, and begins again when either is lost.
+//!
+//! ```text
+//! attach ─► stream ─┬ Snapshot, Heartbeat ─► updates
+//!   ▲               ├ silence, end, error ─► stream again, after a pause that grows
+//!   └───────────────┴ refused, or the token was replaced
+//! ```
+
+use std::time::Duration;
+
+use chaperone_approvals::ApiError;
+use chaperone_control::{AttachAnswer, HEARTBEAT_SECONDS, Snapshot, StreamEvent};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::control::{Client, Lines};
+
+/// Silence longer than this is a stream that is gone.
+const SILENCE: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS);
+/// How often the token file is looked at.
+const TOKEN_LOOK: Duration = Duration::from_secs(5);
+/// First and longest pause before another attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the operator says.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// Attached anew.
+    Attached(Box<AttachAnswer>),
+    /// What applies from now on.
+    Snapshot(Box<Snapshot>),
+    /// What applies does so until then.
+    Valid(Timestamp),
+}
+
+/// Attaches, however often it takes. Cancel-safe.
+pub(crate) async fn attach(client: &Client, mut refused: impl FnMut(&ApiError)) -> AttachAnswer {
+    let mut pause = Pause::default();
+    loop {
+        match client.attach().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::warn!("attaching to the operator: {error}");
+                refused(&error);
+            }
+        }
+        pause.wait().await;
+    }
+}
+
+/// Follows the operator until nobody takes its updates any more.
+pub(crate) async fn follow(client: Client, mut generation: u64, updates: mpsc::Sender<Update>) {
+    let mut pause = Pause::default();
+    loop {
+        let begun = Instant::now();
+        match once(&client, &mut generation, &updates).await {
+            Ended::Closed => return,
+            Ended::Rotated => {
+                tracing::info!("the token was replaced; attaching again");
+                if !attach_again(&client, &mut generation, &updates).await {
+                    return;
+                }
+            }
+            Ended::Failed(ApiError::Refused(refusal)) => {
+                let (reason, message) = (refusal.reason, refusal.message);
+                tracing::warn!(reason, "the operator's stream was refused: {message}");
+                pause.wait().await;
+                if !attach_again(&client, &mut generation, &updates).await {
+                    return;
+                }
+            }
+            Ended::Failed(error) => {
+                tracing::warn!("the operator's stream ended: {error}");
+                if begun.elapsed() > SILENCE {
+                    pause = Pause::default();
+                }
+                pause.wait().await;
+            }
+        }
+    }
+}
+
+async fn attach_again(
+    client: &Client,
+    generation: &mut u64,
+    updates: &mpsc::Sender<Update>,
+) -> bool {
+    let answer = tokio::select! {
+        answer = attach(client, |_| {}) => answer,
+        () = updates.closed() => return false,
+    };
+    *generation = answer.snapshot.generation;
+    let update = Update::Attached(Box::new(answer));
+    updates.send(update).await.is_ok()
+}
+
+/// Why one stream is over.
+enum Ended {
+    Closed,
+    Rotated,
+    Failed(ApiError),
+}
+
+async fn once(client: &Client, generation: &mut u64, updates: &mpsc::Sender<Update>) -> Ended {
+    let token = match client.token() {
+        Ok(token) => token,
+        Err(error) => return Ended::Failed(error),
+    };
+    let mut lines = match client.stream(*generation).await {
+        Ok(lines) => lines,
+        Err(error) => return Ended::Failed(error),
+    };
+    let mut look = tokio::time::interval(TOKEN_LOOK);
+    let mut heard = Instant::now();
+    loop {
+        let event = tokio::select! {
+            () = updates.closed() => return Ended::Closed,
+            _ = look.tick() => {
+                // A file that cannot be read for a moment is no new token.
+                if client.token().is_ok_and(|now| !now.is(&token)) {
+                    return Ended::Rotated;
+                }
+                continue;
+            }
+            event = next(&mut lines, heard) => event,
+        };
+        heard = Instant::now();
+        let update = match event {
+            Err(error) => return Ended::Failed(error),
+            Ok(StreamEvent::Snapshot(snapshot)) => {
+                *generation = snapshot.generation;
+                Update::Snapshot(snapshot)
+            }
+            Ok(StreamEvent::Heartbeat {
+                generation: theirs,
+                valid_until,
+            }) if theirs == *generation => Update::Valid(valid_until),
+            Ok(StreamEvent::Heartbeat { .. }) => {
+                // It believes that we have another one: asked again, it sends what we lack.
+                let why = "it counts on a snapshot that did not arrive";
+                return Ended::Failed(ApiError::Unreachable(why.to_owned()));
+            }
+        };
+        if updates.send(update).await.is_err() {
+            return Ended::Closed;
+        }
+    }
+}
+
+/// The next event. `Lines::next` keeps what it has read of a line when it is dropped.
+async fn next(lines: &mut Lines, heard: Instant) -> Result<StreamEvent, ApiError> {
+    let left = SILENCE.saturating_sub(heard.elapsed());
+    match timeout(left, lines.next()).await {
+        Ok(Ok(Some(event))) => Ok(event),
+        Ok(Ok(None)) => Err(ApiError::Unreachable("it closed the stream".to_owned())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ApiError::Unreachable(format!(
+            "it was silent for {} s",
+            SILENCE.as_secs()
+        ))),
+    }
+}
+
+/// Pauses that grow, each between half of its length and the whole: sidecars that lost the same
+/// operator do not come back as one.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    pub(crate) async fn wait(&mut self) {
+        let mut random = [0_u8; 1];
+        // Without randomness the pause is whole, which is as good for one sidecar.
+        let part = match aws_lc_rs::rand::fill(&mut random) {
+            Ok(()) => u32::from(random.first().copied().unwrap_or_default()),
+            Err(_) => 255,
+        };
+        let half = self.0 / 2;
+        sleep(half + half * part / 255).await;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+    }
+}

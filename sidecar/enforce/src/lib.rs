@@ -1,0 +1,26 @@
+//! The one authorisation flow. Every protocol's translator goes through it and only words it.
+//!
+//! ```text
+//! Operation ─ decide ─► Decision ─┬ Deny ─► refuse ─► Denial                     (recorded)
+//!                                 ├ Allow/Observe ─► permit ─► Permit            (intent durable first)
+//!                                 └ Hold ─► ask ─► wait ─► redeem ─► decide again ─► Permit
+//! ```
+//!
+//! A [`Session`] holds the policy that applies to its subject right now, the recorder of its
+//! evidence and the way to ask a human. It writes nothing to a target: that takes the
+//! [`Permit`](chaperone_evidence::Permit) which only the recorder mints.
+
+mod command;
+mod denial;
+mod findings;
+mod hold;
+mod limits;
+mod metrics;
+mod session;
+
+pub use command::{Command, Phase};
+pub use denial::Denial;
+pub use hold::{Asked, Waiting};
+pub use limits::RateLimits;
+pub use metrics::Metrics;
+pub use session::{Enforcement, Session, Snapshot, Start};

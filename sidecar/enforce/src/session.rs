@@ -1,0 +1,434 @@
+//! One agent session: its subject, the policy that applies now, and its evidence.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chaperone_approvals::Approvals;
+use chaperone_evidence as evidence;
+use chaperone_evidence::{Permit, Recorder, SessionRecorder};
+use chaperone_policy::{
+    Access, Decision, Durability, Operation, Policy, PolicySet, Reason, Subject, Verdict, decide,
+};
+use tokio::sync::watch;
+
+use crate::findings::Threshold;
+use crate::{Command, Denial, Metrics, Phase, RateLimits};
+
+/// The policies of one connection as they stand now. A new value replaces it whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows with every change; what was decided under another generation is decided again.
+    pub generation: u64,
+    /// The compiled policies.
+    pub policies: PolicySet,
+}
+
+/// What all sessions of one connection share.
+pub struct Enforcement {
+    /// `namespace/name` of the Connection.
+    pub connection: String,
+    /// `host:port` of the target, for the record.
+    pub target: String,
+    /// The protocol's name in records.
+    pub protocol: &'static str,
+    /// Follows the manifests.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Evidence.
+    pub recorder: Arc<Recorder>,
+    /// Humans.
+    pub approvals: Arc<Approvals>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Rates of the connection.
+    pub rates: RateLimits,
+}
+
+/// How a session begins.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// What the client claims about itself; matched by no rule.
+    pub claims: BTreeMap<String, String>,
+    /// A purpose that the client declares. It counts where it narrows the workload's own as
+    /// `<purpose>/<detail>` (api.md, Annotations), and then for records and approvers only: rules
+    /// see the workload's.
+    pub purpose: Option<String>,
+}
+
+/// One session under enforcement.
+pub struct Session {
+    pub(crate) shared: Arc<Enforcement>,
+    pub(crate) subject: Arc<Subject>,
+    /// As records and approvers read it.
+    pub(crate) purpose: Option<String>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    policy: Policy,
+    generation: u64,
+    pub(crate) record: SessionRecorder,
+    started: Instant,
+    denials: Threshold,
+    equalities: Threshold,
+}
+
+impl fmt::Debug for Enforcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enforcement")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.record.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Enforcement {
+    /// Begins a session: its start is recorded before anything else happens.
+    ///
+    /// # Errors
+    /// `CannotRecord`, or `NoPolicy` where nothing selects this subject; that session is recorded
+    /// and ended.
+    pub async fn open(
+        self: &Arc<Self>,
+        subject: Arc<Subject>,
+        start: Start,
+    ) -> Result<Session, Denial> {
+        let mut snapshot = self.snapshot.clone();
+        let current = Arc::clone(&snapshot.borrow_and_update());
+        let selected = current.policies.select(&subject);
+        let purpose = narrowed(subject.purpose.as_deref(), start.purpose);
+        let record = self
+            .recorder
+            .begin(evidence::SessionStart {
+                subject: subject.workload.qualified_name(),
+                delegate: subject.delegate.as_ref().map(|d| d.username.clone()),
+                claims: start.claims,
+                connection: self.connection.clone(),
+                target: self.target.clone(),
+                purpose: purpose.clone(),
+                protocol: self.protocol.to_owned(),
+                policy_digest: selected
+                    .as_ref()
+                    .map_or_else(String::new, |policy| policy.digest().to_owned()),
+            })
+            .map_err(|error| cannot_record(&error))?;
+        self.metrics.opened(&self.connection);
+        let Some(policy) = selected else {
+            let denial = self.no_policy(&subject);
+            self.metrics.closed(&self.connection, Some(denial.reason));
+            record
+                .end(ended(Some(&denial)))
+                .await
+                .map_err(|error| cannot_record(&error))?;
+            return Err(denial);
+        };
+        let findings = policy.findings();
+        Ok(Session {
+            shared: Arc::clone(self),
+            subject,
+            purpose,
+            snapshot,
+            generation: current.generation,
+            denials: Threshold::new(findings.denials_per_minute.unwrap_or(u64::MAX)),
+            equalities: Threshold::new(findings.equality_per_minute.unwrap_or(EQUALITY)),
+            policy,
+            record,
+            started: Instant::now(),
+        })
+    }
+
+    fn no_policy(&self, subject: &Subject) -> Denial {
+        Denial::new(
+            Reason::NoPolicy,
+            format!(
+                "no AccessPolicy gives {} access to {}",
+                subject.workload.qualified_name(),
+                self.connection
+            ),
+        )
+        .with_hint("apply an AccessPolicy whose subjects and connections name both")
+    }
+}
+
+impl Session {
+    /// The session's id in the evidence.
+    pub fn id(&self) -> &str {
+        self.record.id()
+    }
+
+    /// The policy that applies now.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Who acts.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// What all sessions of the connection share.
+    pub fn shared(&self) -> &Arc<Enforcement> {
+        &self.shared
+    }
+
+    /// The generation of the policy that applies now.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The session's evidence.
+    pub fn record(&mut self) -> &mut SessionRecorder {
+        &mut self.record
+    }
+
+    /// A receiver that wakes when the policies change.
+    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Takes up the newest policies; true when they are others than before.
+    ///
+    /// # Errors
+    /// `NoPolicy` when nothing selects this subject any more: the session must end.
+    pub fn refresh(&mut self) -> Result<bool, Denial> {
+        let current = Arc::clone(&self.snapshot.borrow_and_update());
+        if current.generation == self.generation {
+            return Ok(false);
+        }
+        self.generation = current.generation;
+        let Some(policy) = current.policies.select(&self.subject) else {
+            self.policy = Policy::invalid(
+                Reason::NoPolicy,
+                "no AccessPolicy selects this subject any more",
+            );
+            return Err(self.shared.no_policy(&self.subject));
+        };
+        if policy.digest() != self.policy.digest() {
+            self.record
+                .policy_changed(evidence::PolicyChanged {
+                    previous: self.policy.digest().to_owned(),
+                    current: policy.digest().to_owned(),
+                    detail: String::new(),
+                })
+                .map_err(|error| cannot_record(&error))?;
+        }
+        let findings = policy.findings();
+        self.denials
+            .set_limit(findings.denials_per_minute.unwrap_or(u64::MAX));
+        self.equalities
+            .set_limit(findings.equality_per_minute.unwrap_or(EQUALITY));
+        self.policy = policy;
+        Ok(true)
+    }
+
+    /// When the session must end, if its policy bounds it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.policy
+            .limits()
+            .session_duration
+            .and_then(|duration| self.started.checked_add(duration))
+    }
+
+    /// Decides, and counts the statement against the connection's rate.
+    pub fn decide(&mut self, operation: &Operation) -> Decision {
+        if !self
+            .shared
+            .rates
+            .statement(self.policy.limits().statements_per_minute)
+        {
+            return self.deny(
+                Reason::LimitExceeded,
+                None,
+                "more statements in this minute than the policy allows",
+            );
+        }
+        self.decide_again(operation)
+    }
+
+    /// The same for a command that is counted already, or will be.
+    pub fn decide_again(&self, operation: &Operation) -> Decision {
+        decide(&self.policy, &self.subject, operation)
+    }
+
+    /// A decision of the flow itself rather than of a rule.
+    pub fn deny(&self, reason: Reason, access: Option<Access>, message: &str) -> Decision {
+        Decision {
+            verdict: Verdict::Deny,
+            reason,
+            rule: None,
+            access,
+            message: Some(message.to_owned()),
+            approvals: Vec::new(),
+            durability: Durability::Written,
+            dry_run: None,
+        }
+    }
+
+    /// Records the intent and returns the right to forward exactly this command, once.
+    ///
+    /// # Errors
+    /// `CannotRecord`: nothing may be forwarded.
+    pub async fn permit(
+        &mut self,
+        decision: &Decision,
+        command: &Command<'_>,
+    ) -> Result<Permit, Denial> {
+        self.permit_as(decision, command, None).await
+    }
+
+    pub(crate) async fn permit_as(
+        &mut self,
+        decision: &Decision,
+        command: &Command<'_>,
+        approval: Option<String>,
+    ) -> Result<Permit, Denial> {
+        if matches!(command.phase, Phase::Command | Phase::Bind) {
+            self.shared
+                .metrics
+                .decided(&self.shared.connection, decision);
+        }
+        let intent = self.intent(decision, command, approval);
+        self.record
+            .intent(&intent, command.client, decision.durability)
+            .await
+            .map_err(|error| cannot_record(&error))
+    }
+
+    /// Records that the command was refused, and words it.
+    pub async fn refuse(&mut self, decision: &Decision, command: &Command<'_>) -> Denial {
+        self.shared
+            .metrics
+            .decided(&self.shared.connection, decision);
+        if self.denials.add(1) {
+            let count = self.denials.count();
+            // A finding that can't be kept fails the next record, which denies.
+            let _ = self.record.finding(evidence::Finding {
+                kind: "DenialBurst".to_owned(),
+                detail: format!("{count} denials within a minute"),
+            });
+        }
+        let intent = self.intent(decision, command, None);
+        match self.record.refusal(&intent, command.client).await {
+            Ok(sequence) => Denial::from_decision(decision, self.record.id(), Some(sequence)),
+            Err(error) => cannot_record(&error),
+        }
+    }
+
+    /// Counts comparisons by equality with masked columns (policy.md, Inference).
+    pub fn equality(&mut self, count: u64) {
+        if count > 0 && self.equalities.add(count) {
+            let total = self.equalities.count();
+            let _ = self.record.finding(evidence::Finding {
+                kind: "EqualityProbing".to_owned(),
+                detail: format!("{total} comparisons with masked columns within a minute"),
+            });
+        }
+    }
+
+    /// Ends the session's record.
+    pub async fn end(self, denial: Option<&Denial>) -> Result<(), Denial> {
+        self.shared
+            .metrics
+            .closed(&self.shared.connection, denial.map(|denial| denial.reason));
+        self.record
+            .end(ended(denial))
+            .await
+            .map_err(|error| cannot_record(&error))
+    }
+
+    pub(crate) fn intent(
+        &self,
+        decision: &Decision,
+        command: &Command<'_>,
+        approval: Option<String>,
+    ) -> evidence::Intent {
+        let mut recorded = evidence::DecisionRecord::from(decision);
+        recorded.approval = approval;
+        evidence::Intent {
+            phase: command.phase,
+            summary: command.verb.to_owned(),
+            accesses: command
+                .operation
+                .accesses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            command: command.text.to_owned(),
+            parameters: command.parameters.to_vec(),
+            digest: self.shared.recorder.digest(command.exact),
+            decision: recorded,
+            refers_to: command.refers_to,
+        }
+    }
+}
+
+/// The workload's purpose, or a declared one that narrows it.
+fn narrowed(own: Option<&str>, declared: Option<String>) -> Option<String> {
+    let own = own?;
+    let detail = declared
+        .as_deref()
+        .and_then(|declared| declared.strip_prefix(own)?.strip_prefix('/'));
+    match detail {
+        Some(detail) if !detail.is_empty() => declared,
+        _ => Some(own.to_owned()),
+    }
+}
+
+fn ended(denial: Option<&Denial>) -> evidence::SessionEnd {
+    match denial {
+        None => evidence::SessionEnd {
+            cause: evidence::EndCause::ClientClosed,
+            reason: None,
+            detail: String::new(),
+        },
+        Some(denial) => evidence::SessionEnd {
+            cause: match denial.reason {
+                Reason::TargetRefused | Reason::TargetProtocol | Reason::TargetUnreachable => {
+                    evidence::EndCause::TargetClosed
+                }
+                _ => evidence::EndCause::Terminated,
+            },
+            reason: Some(denial.reason),
+            detail: denial.message.clone(),
+        },
+    }
+}
+
+/// The record failed: nothing is forwarded any more.
+pub(crate) fn cannot_record(error: &evidence::RecordError) -> Denial {
+    Denial::new(
+        Reason::CannotRecord,
+        format!("the evidence of this command cannot be kept, so it is not run: {error}"),
+    )
+    .with_hint("free space on, or repair, the disk that holds the evidence")
+}
+
+/// Comparisons by equality with masked columns a minute before it is a finding (policy.md).
+const EQUALITY: u64 = 60;
+
+/// How often a waiting client is told that it still waits (postgres.md, Limits).
+pub(crate) const REMINDER: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purpose_is_only_ever_narrowed() {
+        let with = |own, declared: &str| narrowed(own, Some(declared.to_owned()));
+        assert_eq!(
+            with(Some("nightly"), "nightly/q3").as_deref(),
+            Some("nightly/q3")
+        );
+        for declared in ["nightly", "nightly/", "nightlyx/y", "other", "", "psql"] {
+            assert_eq!(with(Some("nightly"), declared).as_deref(), Some("nightly"));
+        }
+        assert_eq!(with(None, "nightly/q3"), None);
+        assert_eq!(narrowed(Some("nightly"), None).as_deref(), Some("nightly"));
+    }
+}

@@ -1,0 +1,206 @@
+//! What is asked for: a set of effects on objects, plus what CEL may look at.
+
+use std::fmt;
+
+/// The protocol an operation was translated from. A rule names exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// PostgreSQL; effects and objects of SQL.
+    Postgres,
+}
+
+/// What a statement does, in rising order of risk (policy.md, Decision).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Reads schema information.
+    Catalog,
+    /// Reads rows.
+    Read,
+    /// Inserts rows.
+    Write,
+    /// Updates rows.
+    Modify,
+    /// Removes rows; TRUNCATE too.
+    Delete,
+    /// COPY … FROM STDIN.
+    BulkLoad,
+    /// COPY … TO STDOUT.
+    BulkExport,
+    /// CREATE.
+    SchemaCreate,
+    /// ALTER, COMMENT.
+    SchemaAlter,
+    /// DROP.
+    SchemaDestroy,
+    /// GRANT, REVOKE, roles, ownership.
+    Privilege,
+    /// SET and its kin.
+    Session,
+    /// BEGIN, COMMIT, savepoints, two-phase commit.
+    Transaction,
+    /// VACUUM, ANALYZE, REINDEX, CLUSTER, CHECKPOINT.
+    Maintenance,
+    /// LOCK, FOR UPDATE, advisory locks.
+    Lock,
+    /// LISTEN, NOTIFY.
+    Notify,
+    /// Runs a function or procedure that is not known to be pure.
+    Execute,
+    /// Files, programs, network, server-side large-object files.
+    UnsafeIo,
+    /// Could not be fully understood.
+    Unknown,
+}
+
+impl Effect {
+    /// All effects, in order of risk.
+    pub const ALL: [Effect; 19] = [
+        Effect::Catalog,
+        Effect::Read,
+        Effect::Write,
+        Effect::Modify,
+        Effect::Delete,
+        Effect::BulkLoad,
+        Effect::BulkExport,
+        Effect::SchemaCreate,
+        Effect::SchemaAlter,
+        Effect::SchemaDestroy,
+        Effect::Privilege,
+        Effect::Session,
+        Effect::Transaction,
+        Effect::Maintenance,
+        Effect::Lock,
+        Effect::Notify,
+        Effect::Execute,
+        Effect::UnsafeIo,
+        Effect::Unknown,
+    ];
+
+    /// The name used in rules, records and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Effect::Catalog => "Catalog",
+            Effect::Read => "Read",
+            Effect::Write => "Write",
+            Effect::Modify => "Modify",
+            Effect::Delete => "Delete",
+            Effect::BulkLoad => "BulkLoad",
+            Effect::BulkExport => "BulkExport",
+            Effect::SchemaCreate => "SchemaCreate",
+            Effect::SchemaAlter => "SchemaAlter",
+            Effect::SchemaDestroy => "SchemaDestroy",
+            Effect::Privilege => "Privilege",
+            Effect::Session => "Session",
+            Effect::Transaction => "Transaction",
+            Effect::Maintenance => "Maintenance",
+            Effect::Lock => "Lock",
+            Effect::Notify => "Notify",
+            Effect::Execute => "Execute",
+            Effect::UnsafeIo => "UnsafeIo",
+            Effect::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What an effect is on. Patterns of a rule match the kind they are written for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// The session itself: transaction control, statements without objects.
+    Session,
+    /// Table, view, materialised view, foreign table, sequence.
+    Relation {
+        /// Resolved schema.
+        schema: String,
+        /// Name as stored in the catalog.
+        name: String,
+    },
+    /// Function, procedure or aggregate.
+    Function {
+        /// Resolved schema.
+        schema: String,
+        /// Name as stored in the catalog.
+        name: String,
+    },
+    /// A configuration parameter, lower case.
+    Setting(String),
+    /// A LISTEN/NOTIFY channel.
+    Channel(String),
+    /// Anything else that has a name: schema, role, type, extension …
+    Named {
+        /// What kind of thing, lower case, as SQL calls it: `schema`, `role`, `type`.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// A name that could not be resolved. No Allow matches it.
+    Unresolved(String),
+    /// Everything: what `Unknown` is on.
+    Any,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Session => f.write_str("session"),
+            Object::Relation { schema, name } => write!(f, "{schema}.{name}"),
+            Object::Function { schema, name } => write!(f, "{schema}.{name}()"),
+            Object::Setting(name) => write!(f, "setting {name}"),
+            Object::Channel(name) => write!(f, "channel {name}"),
+            Object::Named { kind, name } => write!(f, "{kind} {name}"),
+            Object::Unresolved(name) => write!(f, "{name} (unresolved)"),
+            Object::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// One effect on one object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Access {
+    /// What is done.
+    pub effect: Effect,
+    /// To what.
+    pub object: Object,
+    /// The protocol's client baseline covers it: what drivers need to connect, pool and
+    /// introspect (policy.md, Client baseline). Holds only with an Allow or RequireApproval
+    /// on the connection, never against a Deny, and for `Catalog` only while `catalog: Allow`.
+    pub baseline: bool,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.effect.as_str(), self.object)
+    }
+}
+
+/// One command of an agent, as the decision sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Where it came from.
+    pub protocol: Protocol,
+    /// Everything it does. A statement that touches nothing is one `Read` on
+    /// [`Object::Session`] with `baseline` set, so the set is never empty.
+    pub accesses: Vec<Access>,
+    /// The command's exact text, for CEL (`operation.command`).
+    pub command: String,
+    /// Bound parameters in text form where known; `None` is NULL or not text.
+    pub parameters: Vec<Option<String>>,
+}
+
+impl Operation {
+    /// A text of SQL with all that it does, its parameters not known yet.
+    pub fn sql(text: &str, mut accesses: Vec<Access>) -> Operation {
+        if accesses.is_empty() {
+            accesses.push(Access {
+                effect: Effect::Read,
+                object: Object::Session,
+                baseline: true,
+            });
+        }
+        Operation {
+            protocol: Protocol::Postgres,
+            accesses,
+            command: text.to_owned(),
+            parameters: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! COPY TO STDOUT in text and csv, masked row by row (PostgreSQL, COPY, File Formats).
+//!
+//! The server sends one row a CopyData message. A row that does not have the fields that were
+//! planned for is masked whole: order and number of columns are proven, never guessed.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use chaperone_sql::CopyFormat;
+
+use super::masks::{ColumnPlan, Treatment};
+use super::values::{Cell, Masks};
+use crate::codec::{Frame, encode};
+
+/// Why a COPY TO STDOUT cannot be masked, if so: its bytes are then not what the masks are made for.
+pub(crate) fn unmaskable(
+    format: CopyFormat,
+    options: &BTreeMap<String, String>,
+) -> Option<&'static str> {
+    if format == CopyFormat::Binary {
+        return Some("COPY in binary format cannot be masked; use text or csv");
+    }
+    let encoding = options.get("encoding").map(|name| {
+        name.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_lowercase())
+            .collect::<String>()
+    });
+    match encoding.as_deref() {
+        None | Some("utf8" | "unicode") => None,
+        Some(_) => Some("COPY in another encoding cannot be masked; use UTF8"),
+    }
+}
+
+/// How the fields of one COPY are written and what happens to each.
+#[derive(Debug)]
+pub(crate) struct CopyMask {
+    format: CopyFormat,
+    delimiter: u8,
+    quote: u8,
+    escape: u8,
+    null: Vec<u8>,
+    header: bool,
+    /// One a column; `None` masks every field, since their types are not known.
+    columns: Option<Vec<ColumnPlan>>,
+    /// Nothing is to be done.
+    pub(crate) untouched: bool,
+}
+
+/// The masks of one COPY TO STDOUT.
+#[derive(Debug)]
+pub(crate) struct CopyMasks {
+    pub(crate) agent: CopyMask,
+    /// The record's where it differs; `None` in it records nothing, since it cannot be masked.
+    pub(crate) record: Option<Option<CopyMask>>,
+    /// Columns as the server announced them.
+    pub(crate) columns: usize,
+}
+
+impl CopyMasks {
+    /// The first line has passed already.
+    pub(crate) fn begun(&mut self) {
+        self.agent.header = false;
+        if let Some(Some(record)) = &mut self.record {
+            record.header = false;
+        }
+    }
+}
+
+/// The row could not be read: nothing of it may pass.
+struct Unreadable;
+
+struct FieldText {
+    null: bool,
+    text: Vec<u8>,
+}
+
+impl CopyMask {
+    /// `columns` as planned, or `None` for a COPY whose columns have no known origin.
+    pub(crate) fn new(
+        format: CopyFormat,
+        options: &BTreeMap<String, String>,
+        columns: Option<Vec<ColumnPlan>>,
+    ) -> Self {
+        let one = |name: &str, default: u8| {
+            options
+                .get(name)
+                .and_then(|value| value.bytes().next())
+                .unwrap_or(default)
+        };
+        let csv = format == CopyFormat::Csv;
+        let quote = one("quote", b'"');
+        let header = options.get("header").is_some_and(|value| {
+            !matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "0")
+        });
+        let untouched = columns
+            .as_ref()
+            .is_some_and(|columns| columns.iter().all(|c| c.treatment == Treatment::Pass));
+        Self {
+            format,
+            delimiter: one("delimiter", if csv { b',' } else { b'\t' }),
+            quote,
+            escape: one("escape", quote),
+            null: options.get("null").map_or_else(
+                || {
+                    if csv { Vec::new() } else { b"\\N".to_vec() }
+                },
+                |null| null.clone().into_bytes(),
+            ),
+            header,
+            columns,
+            untouched,
+        }
+    }
+
+    /// Passes one CopyData message on. Returns how many values were replaced.
+    pub(crate) fn pass(&mut self, frame: &Frame, masks: &Masks, out: &mut BytesMut) -> u64 {
+        if self.untouched {
+            out.extend_from_slice(&frame.raw);
+            return 0;
+        }
+        let mut body = Vec::with_capacity(frame.raw.len());
+        let masked = self.row(frame.body(), masks, &mut body);
+        encode::message(out, frame.tag, |out| out.extend_from_slice(&body));
+        masked
+    }
+
+    /// Masks one CopyData payload. Returns how many values were replaced.
+    pub(crate) fn row(&mut self, data: &[u8], masks: &Masks, out: &mut Vec<u8>) -> u64 {
+        // Column names are schema, not data.
+        if std::mem::take(&mut self.header) {
+            out.extend_from_slice(data);
+            return 0;
+        }
+        let (line, end) = match data.strip_suffix(b"\r\n") {
+            Some(line) => (line, &b"\r\n"[..]),
+            None => match data.strip_suffix(b"\n") {
+                Some(line) => (line, &b"\n"[..]),
+                None => (data, &b""[..]),
+            },
+        };
+        // The end-of-data marker of the old protocol is not a row.
+        if self.format == CopyFormat::Text && line == b"\\." {
+            out.extend_from_slice(data);
+            return 0;
+        }
+        let fields = match self.format {
+            CopyFormat::Csv => self.split_csv(line),
+            _ => self.split_text(line),
+        };
+        let known = self.columns.as_deref();
+        let masked = match (fields, known) {
+            (Ok(fields), Some(columns)) if fields.len() == columns.len() => {
+                self.write(&fields, columns, masks, out)
+            }
+            (Ok(fields), _) => self.write_nulls(fields.len(), out),
+            (Err(Unreadable), known) => self.write_nulls(known.map_or(1, <[_]>::len), out),
+        };
+        out.extend_from_slice(end);
+        masked
+    }
+
+    fn write(
+        &self,
+        fields: &[FieldText],
+        columns: &[ColumnPlan],
+        masks: &Masks,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let mut masked = 0_u64;
+        let mut replacement = Vec::new();
+        for (position, (field, column)) in fields.iter().zip(columns).enumerate() {
+            if position > 0 {
+                out.push(self.delimiter);
+            }
+            if field.null {
+                out.extend_from_slice(&self.null);
+                continue;
+            }
+            replacement.clear();
+            match masks.value(column, Some(&field.text), &mut replacement) {
+                Cell::Keep => self.write_field(&field.text, out),
+                Cell::Null => {
+                    masked = masked.saturating_add(1);
+                    out.extend_from_slice(&self.null);
+                }
+                Cell::Replace => {
+                    masked = masked.saturating_add(1);
+                    self.write_field(&replacement, out);
+                }
+            }
+        }
+        masked
+    }
+
+    fn write_nulls(&self, count: usize, out: &mut Vec<u8>) -> u64 {
+        for position in 0..count {
+            if position > 0 {
+                out.push(self.delimiter);
+            }
+            out.extend_from_slice(&self.null);
+        }
+        count as u64
+    }
+
+    fn write_field(&self, text: &[u8], out: &mut Vec<u8>) {
+        if self.format == CopyFormat::Csv {
+            let plain = text != self.null.as_slice()
+                && !text.iter().any(|byte| {
+                    matches!(byte, b'\n' | b'\r') || [self.delimiter, self.quote].contains(byte)
+                })
+                && text != b"\\.";
+            if plain {
+                out.extend_from_slice(text);
+                return;
+            }
+            out.push(self.quote);
+            for &byte in text {
+                if byte == self.quote || byte == self.escape {
+                    out.push(self.escape);
+                }
+                out.push(byte);
+            }
+            out.push(self.quote);
+            return;
+        }
+        for &byte in text {
+            match byte {
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                0x08 => out.extend_from_slice(b"\\b"),
+                0x0c => out.extend_from_slice(b"\\f"),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0x0b => out.extend_from_slice(b"\\v"),
+                other => {
+                    if other == self.delimiter {
+                        out.push(b'\\');
+                    }
+                    out.push(other);
+                }
+            }
+        }
+    }
+
+    fn split_text(&self, line: &[u8]) -> Result<Vec<FieldText>, Unreadable> {
+        let mut fields = Vec::new();
+        let mut raw = Vec::new();
+        let mut text = Vec::new();
+        let mut bytes = line.iter().copied();
+        loop {
+            let byte = bytes.next();
+            match byte {
+                None => {
+                    fields.push(self.text_field(&raw, &mut text));
+                    return Ok(fields);
+                }
+                Some(byte) if byte == self.delimiter => {
+                    fields.push(self.text_field(&raw, &mut text));
+                    raw.clear();
+                }
+                Some(b'\\') => {
+                    let escaped = bytes.next().ok_or(Unreadable)?;
+                    raw.extend_from_slice(&[b'\\', escaped]);
+                    text.push(match escaped {
+                        b'b' => 0x08,
+                        b'f' => 0x0c,
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        b'v' => 0x0b,
+                        other => other,
+                    });
+                }
+                Some(byte) => {
+                    raw.push(byte);
+                    text.push(byte);
+                }
+            }
+        }
+    }
+
+    fn text_field(&self, raw: &[u8], text: &mut Vec<u8>) -> FieldText {
+        FieldText {
+            null: raw == self.null.as_slice(),
+            text: std::mem::take(text),
+        }
+    }
+
+    fn split_csv(&self, line: &[u8]) -> Result<Vec<FieldText>, Unreadable> {
+        let mut fields = Vec::new();
+        let mut text = Vec::new();
+        let mut quoted = false;
+        let mut inside = false;
+        let mut bytes = line.iter().copied().peekable();
+        loop {
+            match bytes.next() {
+                None if inside => return Err(Unreadable),
+                None => {
+                    fields.push(self.csv_field(&mut text, quoted));
+                    return Ok(fields);
+                }
+                Some(byte) if inside => {
+                    if byte == self.escape
+                        && bytes
+                            .peek()
+                            .is_some_and(|next| *next == self.quote || *next == self.escape)
+                    {
+                        text.extend(bytes.next());
+                    } else if byte == self.quote {
+                        inside = false;
+                    } else {
+                        text.push(byte);
+                    }
+                }
+                Some(byte) if byte == self.quote => {
+                    inside = true;
+                    quoted = true;
+                }
+                Some(byte) if byte == self.delimiter => {
+                    fields.push(self.csv_field(&mut text, quoted));
+                    quoted = false;
+                }
+                Some(byte) => text.push(byte),
+            }
+        }
+    }
+
+    fn csv_field(&self, text: &mut Vec<u8>, quoted: bool) -> FieldText {
+        let text = std::mem::take(text);
+        FieldText {
+            null: !quoted && text == self.null,
+            text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use chaperone_mask::{HashKey, Masker, Wire};
+    use chaperone_policy::{Strategy, Typed};
+
+    use super::*;
+
+    const TEXT: u32 = 25;
+
+    fn column(treatment: Treatment) -> ColumnPlan {
+        ColumnPlan {
+            treatment,
+            type_oid: TEXT,
+            wire: Wire::Text,
+            name: "c".to_owned(),
+        }
+    }
+
+    fn masks() -> Masks {
+        Masks {
+            masker: Arc::new(Masker::new(HashKey::new([7; 32]))),
+            detectors: None,
+        }
+    }
+
+    fn run(
+        format: CopyFormat,
+        options: &[(&str, &str)],
+        columns: Option<Vec<ColumnPlan>>,
+        row: &str,
+    ) -> String {
+        let options = options
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let mut out = Vec::new();
+        CopyMask::new(format, &options, columns).row(row.as_bytes(), &masks(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn second_masked() -> Option<Vec<ColumnPlan>> {
+        Some(vec![
+            column(Treatment::Pass),
+            column(Treatment::Mask(Strategy::Redact, Typed::Null)),
+        ])
+    }
+
+    #[test]
+    fn a_masked_field_is_replaced_and_the_rest_is_byte_equal() {
+        assert_eq!(
+            run(
+                CopyFormat::Text,
+                &[],
+                second_masked(),
+                "a\\tb\\\\\ts@x.org\n"
+            ),
+            "a\\tb\\\\\t[masked]\n"
+        );
+        assert_eq!(
+            run(
+                CopyFormat::Csv,
+                &[],
+                second_masked(),
+                "\"a,\"\"b\",s@x.org\n"
+            ),
+            "\"a,\"\"b\",[masked]\n"
+        );
+    }
+
+    #[test]
+    fn nulls_stay_nulls() {
+        assert_eq!(
+            run(CopyFormat::Text, &[], second_masked(), "a\t\\N\n"),
+            "a\t\\N\n"
+        );
+        assert_eq!(run(CopyFormat::Csv, &[], second_masked(), "a,\n"), "a,\n");
+        assert_eq!(
+            run(CopyFormat::Csv, &[], second_masked(), "a,\"\"\n"),
+            "a,[masked]\n"
+        );
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_masked_whole() {
+        assert_eq!(
+            run(CopyFormat::Text, &[], second_masked(), "a\tb\tc\n"),
+            "\\N\t\\N\t\\N\n"
+        );
+        assert_eq!(run(CopyFormat::Csv, &[], second_masked(), "\"a,b\n"), ",\n");
+        assert_eq!(run(CopyFormat::Text, &[], None, "secret\n"), "\\N\n");
+    }
+
+    #[test]
+    fn a_header_is_schema_and_passes() {
+        let mut out = Vec::new();
+        let options = [("header".to_owned(), "true".to_owned())].into();
+        let mut copy = CopyMask::new(CopyFormat::Csv, &options, second_masked());
+        copy.row(b"id,email\n", &masks(), &mut out);
+        copy.row(b"1,a@b.c\n", &masks(), &mut out);
+        assert_eq!(out, b"id,email\n1,[masked]\n");
+    }
+
+    #[test]
+    fn a_delimiter_in_a_replacement_is_escaped() {
+        assert_eq!(
+            run(
+                CopyFormat::Csv,
+                &[("delimiter", "[")],
+                second_masked(),
+                "a[b\n"
+            ),
+            "a[\"[masked]\"\n"
+        );
+        assert_eq!(
+            run(
+                CopyFormat::Text,
+                &[("delimiter", "[")],
+                second_masked(),
+                "a[b\n"
+            ),
+            "a[\\[masked]\n"
+        );
+    }
+}
