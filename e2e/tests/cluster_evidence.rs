@@ -12,6 +12,21 @@ use chaperone_e2e::cluster::auditor::{AUDIT, plugin, sessions, until_sessions, v
 use chaperone_e2e::cluster::chaperone::{HOST, READ, Shop, assert_masked, operator_logs};
 use chaperone_e2e::cluster::{Kubectl, shared, unavailable};
 
+/// A signal to a pod's sidecar, by the node's own hand: nobody in the cluster may exec into one.
+fn signal_sidecar(pod: &str, signal: &str) -> Result<()> {
+    let mut kill = shared()?.on_node("sh");
+    kill.args([
+        "-c",
+        "kill \"-$1\" $(for p in /proc/[0-9]*; do \
+         if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^[^ ]*chaperone-sidecar run' && \
+            tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -q \"^HOSTNAME=$0$\"; \
+         then echo ${p#/proc/}; fi; done)",
+        pod,
+        signal,
+    ]);
+    clients::run(kill, "")?.ok().map(|_| ())
+}
+
 #[test]
 fn records_arrive_as_custom_resources() -> Result<()> {
     if unavailable() {
@@ -84,7 +99,8 @@ fn a_lost_pod_is_marked_interrupted() -> Result<()> {
     };
     // It is told a moment after the record has arrived.
     shop.namespace.until("its view", view)?;
-    // All at once, as a node that is gone would take it.
+    // As a node that is gone would take it: its sidecar, told to end, has no last word.
+    signal_sidecar(&pod, "STOP")?;
     shop.namespace
         .kubectl()
         .ok(&["delete", "pod", &pod, "--force", "--grace-period=0"])?;
@@ -113,17 +129,7 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
             .replace("HOST", HOST);
     let mut live = shop.in_background(&pod, &script)?;
     live.until("1000")?;
-    // The node's own hand: nobody in the cluster may exec into a sidecar.
-    let mut kill = shared()?.on_node("sh");
-    kill.args([
-        "-c",
-        "kill -9 $(for p in /proc/[0-9]*; do \
-         if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^[^ ]*chaperone-sidecar run' && \
-            tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -q \"^HOSTNAME=$0$\"; \
-         then echo ${p#/proc/}; fi; done)",
-        &pod,
-    ]);
-    clients::run(kill, "")?.ok()?;
+    signal_sidecar(&pod, "KILL")?;
     live.finish()?;
     shop.namespace
         .until("the sidecar to start again", || {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use xtask::cluster::Cluster;
 use xtask::wait::wait_in_steps;
 
 use crate::DEADLINE;
 use crate::clients::Transcript;
-use crate::cluster::Kubectl;
+use crate::cluster::{Kubectl, shared};
 
 /// How often the cluster is looked at: each look is a process and a request.
 const STEP: Duration = Duration::from_millis(200);
@@ -140,9 +141,10 @@ impl Namespace {
         ])
     }
 
-    /// Pods, events and the ends of all logs, for a message about what went wrong.
+    /// Daemons that are gone, pods, events and the ends of all logs, for a message about what went wrong.
     pub fn diagnosis(&self) -> String {
-        let mut parts = vec![format!("In namespace {}:", self.name)];
+        let mut parts = shared().map(Cluster::faults).unwrap_or_default();
+        parts.push(format!("In namespace {}:", self.name));
         for arguments in [&["get", "pods", "-o", "wide"][..], &["get", "events"][..]] {
             if let Ok(said) = self.kubectl().run(arguments) {
                 parts.push(said.out + &said.err);

@@ -5,10 +5,21 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The checkout's top folder.
+/// The checkout's top folder: the one we are run in, as cargo says or by the current folder. The one
+/// we were built in comes last: checkouts that share a target folder share the program too.
 pub fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).map(PathBuf::from).unwrap_or(here)
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let current = std::env::current_dir().ok();
+    [told, current, Some(built.clone())]
+        .into_iter()
+        .flatten()
+        .find_map(|folder| {
+            let mut above = folder.ancestors();
+            let top = above.find(|above| above.join("e2e/xtask/Cargo.toml").is_file());
+            top.map(Path::to_path_buf)
+        })
+        .unwrap_or(built)
 }
 
 /// Cargo's target folder, as the environment says or in the checkout.

@@ -193,7 +193,7 @@ impl Running {
             bail!(
                 "{} ended with {status}:\n{}",
                 self.component.program(),
-                tail(&self.component.log(state), 20)
+                last_words(&self.component.log(state))
             );
         }
         Ok(())
@@ -243,9 +243,27 @@ impl Running {
     }
 }
 
+/// Why a daemon ended: from where a Go program says that it panics, its first stack, or the last lines.
+fn last_words(log: &Path) -> String {
+    let text = read(log);
+    let mut panic = text
+        .lines()
+        .skip_while(|line| !line.starts_with("panic: ") && !line.starts_with("fatal error: "))
+        .take(30)
+        .peekable();
+    if panic.peek().is_some() {
+        return panic.collect::<Vec<_>>().join("\n");
+    }
+    tail(log, 20)
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
 /// The last `lines` of a log.
 pub fn tail(log: &Path, lines: usize) -> String {
-    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let text = read(log);
     let all: Vec<&str> = text.lines().collect();
     let start = all.len().saturating_sub(lines);
     all.get(start..).unwrap_or_default().join("\n")

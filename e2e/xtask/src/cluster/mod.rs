@@ -268,6 +268,15 @@ impl Cluster {
         sent
     }
 
+    /// What is wrong with the node itself: the daemons that have ended, each with its last words.
+    pub fn faults(&self) -> Vec<String> {
+        let mut all = self.lock();
+        all.iter_mut()
+            .filter_map(|running| running.must_run(&self.state).err())
+            .map(|ended| format!("{ended:#}"))
+            .collect()
+    }
+
     fn launch(&self, component: Component) -> Result<()> {
         let running = component.start(&self.node, &self.state)?;
         self.lock().push(running);
