@@ -158,15 +158,7 @@ fn sidecar_outlives_the_agent_and_flushes() -> Result<()> {
         "psql -XAt -h {} -d orders -c 'SELECT count(*) FROM orders'",
         HOST
     );
-    let manifest = shop.workload("Job", "once", &format!("[sh, -c, \"{psql}\"]"));
-    let annotation = format!(
-        "annotations: {{chaperone.dev/connections: {}}}",
-        shop.connection_name()
-    );
-    let manifest = manifest.replace(
-        "metadata: {name: once,",
-        &format!("metadata: {{name: once, {annotation},"),
-    );
+    let manifest = shop.annotated("Job", "once", &format!("[sh, -c, \"{psql}\"]"));
     shop.namespace.apply(&manifest)?;
     shop.namespace
         .wait_for("job/once", "condition=Complete")

@@ -32,13 +32,29 @@ fn operator_restart_and_leader_change_lose_nothing() -> Result<()> {
         .lock()
         .unwrap_or_else(|held| held.into_inner());
     let shop = Shop::new("kills")?;
-    let pod = shop.agent("report")?;
+    // Its own command and not one that is executed in it: that would end with the connection to it.
     let script = format!(
         "for n in $(seq {SESSIONS}); do psql -XAt -h {HOST} -d orders -c \"SELECT 'did ' || $n\" \
-         -c 'DROP TABLE orders' 2>/dev/null; sleep 0.3; done; echo all done"
+         -c 'DROP TABLE orders' 2>/dev/null; sleep 0.3; done; echo all done; sleep infinity"
     );
-    let mut load = shop.in_background(&pod, &script)?;
-    load.until("did 3")?;
+    let command = format!("[sh, -c, {}]", serde_json::to_string(&script)?);
+    shop.namespace
+        .apply(&shop.annotated("Deployment", "report", &command))?;
+    let pod = shop.pod("report")?;
+    let said = || -> Result<String> {
+        let said = shop
+            .namespace
+            .kubectl()
+            .run(&["logs", &pod, "-c", "agent"])?;
+        Ok(said.out)
+    };
+    let until = |text: &str| {
+        shop.namespace.until(text, || {
+            let said = said()?;
+            Ok(said.contains(text).then_some(said))
+        })
+    };
+    until("did 3").with_context(operator_logs)?;
     let system = Kubectl::admin().in_namespace(SYSTEM);
     // The leader at every second time, whoever comes first at the others.
     for turn in 0..6 {
@@ -68,16 +84,9 @@ fn operator_restart_and_leader_change_lose_nothing() -> Result<()> {
         }
         sleep(Duration::from_secs(4));
     }
-    let said = shop.namespace.until("the agent's work", || {
-        let said = load.so_far()?;
-        Ok(said.out.contains("all done").then_some(said))
-    })?;
-    let done = said
-        .out
-        .lines()
-        .filter(|line| line.starts_with("did "))
-        .count();
-    assert_eq!(done, SESSIONS, "{}", said.all());
+    let said = until("all done")?;
+    let done = said.lines().filter(|line| line.starts_with("did ")).count();
+    assert_eq!(done, SESSIONS, "{said}");
     system.ok(&[
         "rollout",
         "status",

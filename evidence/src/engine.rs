@@ -203,7 +203,7 @@ impl Engine {
 
     pub(crate) fn healthy(&self) -> bool {
         self.dead.get().is_none()
-            && !self.write_stalled.load(Ordering::Acquire)
+            && !self.is_held_up()
             && !self.sync_stalled.load(Ordering::Acquire)
             && !self.closed.load(Ordering::Acquire)
     }
@@ -223,13 +223,30 @@ impl Engine {
             return Err(RecordError::Closed);
         }
         self.alive()?;
-        if self.write_stalled.load(Ordering::Acquire)
+        if self.is_held_up()
             || (served >= Durability::Synced && self.sync_stalled.load(Ordering::Acquire))
             || (served >= Durability::Replicated && self.replication.stalled())
         {
             return Err(RecordError::Stalled);
         }
         Ok(())
+    }
+
+    /// Whether a write was waited for in vain and would be again.
+    fn is_held_up(&self) -> bool {
+        if !self.write_stalled.load(Ordering::Acquire) {
+            return false;
+        }
+        // Whoever was waited for may have been done in the moment in which that was noted, and nobody
+        // writes any more who could take it back.
+        let free = self
+            .writer
+            .try_lock()
+            .is_ok_and(|writer| self.room(&writer) > self.options.reserve + COMMAND);
+        if free {
+            self.write_stalled.store(false, Ordering::Release);
+        }
+        !free
     }
 
     fn alive(&self) -> Result<(), RecordError> {
@@ -287,6 +304,14 @@ impl Engine {
         }
     }
 
+    /// The same without waiting for whoever is writing.
+    pub(crate) fn write_if_free(&self, batches: &mut VecDeque<Batch>) -> Result<(), RecordError> {
+        match self.writer.try_lock() {
+            Ok(mut writer) => self.append_all(&mut writer, batches, Room::Normal),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Appends what waits in the intake; for the shipper's thread.
     pub(crate) fn write_queued(&self) {
         let mut writer = self.writer.blocking_lock();
@@ -332,8 +357,7 @@ impl Engine {
         if len + FILE_HEADER as u64 > file_bytes {
             return Err(RecordError::TooLarge);
         }
-        let free_files = lock(&self.free).len() as u64;
-        let free = (file_bytes - writer.at) + free_files * (file_bytes - FILE_HEADER as u64);
+        let free = self.room(writer);
         if room == Room::Normal && free < len.saturating_add(self.options.reserve) {
             return Err(RecordError::Full);
         }
@@ -363,6 +387,13 @@ impl Engine {
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
         self.tell_shipper(writer, len);
         Ok(())
+    }
+
+    /// Bytes that the spool still takes.
+    fn room(&self, writer: &Writer) -> u64 {
+        let file_bytes = self.options.file_bytes;
+        let files = lock(&self.free).len() as u64;
+        (file_bytes - writer.at) + files * (file_bytes - FILE_HEADER as u64)
     }
 
     fn tell_shipper(&self, writer: &Writer, len: u64) {
@@ -612,6 +643,9 @@ impl Engine {
         }
     }
 }
+
+/// Room that is taken for enough for a command, once there was none.
+const COMMAND: u64 = 64 * 1024;
 
 /// Frames wait at most this long for their segment.
 pub(crate) const SHIP_EVERY: std::time::Duration = std::time::Duration::from_millis(1000);

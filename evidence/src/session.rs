@@ -329,6 +329,16 @@ impl SessionRecorder {
         self.write(deadline).await
     }
 
+    /// Writes what is buffered if nobody else is writing, and otherwise leaves it for later: a disk
+    /// that holds up the one does not hold up the other.
+    pub fn flush_if_free(&mut self) -> Result<(), RecordError> {
+        self.close_batch();
+        let recorder = Arc::clone(&self.recorder);
+        let result = recorder.engine.write_if_free(&mut self.waiting);
+        self.count_waiting();
+        result
+    }
+
     /// Writes SessionEnd and all before it, with a Gap in place of what does not fit in time.
     pub async fn end(mut self, end: SessionEnd) -> Result<(), RecordError> {
         let deadline = Instant::now() + self.engine().options.deadline;
@@ -484,8 +494,12 @@ impl SessionRecorder {
             .engine
             .write(&mut self.waiting, deadline, Room::Normal)
             .await;
-        self.waiting_bytes = self.waiting.iter().map(Batch::len).sum();
+        self.count_waiting();
         result
+    }
+
+    fn count_waiting(&mut self) {
+        self.waiting_bytes = self.waiting.iter().map(Batch::len).sum();
     }
 
     // ---- ends ----

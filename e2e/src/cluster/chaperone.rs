@@ -248,6 +248,14 @@ impl Shop {
         )
     }
 
+    /// The same, annotated from the beginning.
+    pub fn annotated(&self, kind: &str, name: &str, command: &str) -> String {
+        let plain = format!("metadata: {{name: {name},");
+        let annotation = format!("chaperone.dev/connections: {}", self.connection_name());
+        self.workload(kind, name, command)
+            .replace(&plain, &format!("{plain} annotations: {{{annotation}}},"))
+    }
+
     /// Annotates a workload as a platform engineer would.
     pub fn annotate(&self, object: &str) -> Result<()> {
         let annotation = format!("chaperone.dev/connections={}", self.connection_name());

@@ -12,6 +12,8 @@ use crate::DEADLINE;
 use crate::clients::Transcript;
 use crate::cluster::{Kubectl, shared};
 
+/// How long a test waits for the cluster, whose node is busy with other tests too.
+const PATIENCE: Duration = DEADLINE.saturating_mul(2);
 /// How often the cluster is looked at: each look is a process and a request.
 const STEP: Duration = Duration::from_millis(200);
 
@@ -87,7 +89,7 @@ impl Namespace {
     /// `jsonpath={.status.phase}=Succeeded`.
     pub fn wait_for(&self, object: &str, condition: &str) -> Result<()> {
         let condition = format!("--for={condition}");
-        let deadline = format!("--timeout={}s", DEADLINE.as_secs());
+        let deadline = format!("--timeout={}s", PATIENCE.as_secs());
         self.kubectl()
             .ok(&["wait", object, &condition, &deadline])
             .map(|_| ())
@@ -101,7 +103,7 @@ impl Namespace {
 
     /// Waits until a workload's newest pods are Ready and its old ones gone.
     pub fn wait_until_rolled_out(&self, workload: &str) -> Result<()> {
-        let deadline = format!("--timeout={}s", DEADLINE.as_secs().saturating_mul(2));
+        let deadline = format!("--timeout={}s", PATIENCE.as_secs());
         self.kubectl()
             .ok(&["rollout", "status", workload, &deadline])
             .map(|_| ())
@@ -110,8 +112,8 @@ impl Namespace {
 
     /// Looks at `condition` until it gives a value, or fails with all that the namespace can tell.
     pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        wait_in_steps(DEADLINE, STEP, condition)?.with_context(|| {
-            let seconds = DEADLINE.as_secs();
+        wait_in_steps(PATIENCE, STEP, condition)?.with_context(|| {
+            let seconds = PATIENCE.as_secs();
             format!("waited {seconds} s for {what}\n{}", self.diagnosis())
         })
     }

@@ -130,14 +130,23 @@ impl Component {
         }
     }
 
+    /// Whether it is started again when it fails. The kubelet exits where it does not know how to go
+    /// on, and counts on whoever started it.
+    fn is_watched(self) -> bool {
+        self == Component::Kubelet
+    }
+
     /// Starts it in `node`.
     pub fn start(self, node: &Node, state: &Path) -> Result<Running> {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log(state))?;
-        let entrance = node
-            .enter("setsid")
+        let mut command = node.enter("setsid");
+        if self.is_watched() {
+            command.args(["sh", "-c", WATCH, self.program()]);
+        }
+        let entrance = command
             .arg(self.path())
             .args(self.arguments())
             .stdin(Stdio::null())
@@ -151,6 +160,16 @@ impl Component {
         })
     }
 }
+
+/// Runs a program again for as long as it fails by itself: not when it is done, nor when a signal
+/// ended it.
+const WATCH: &str = r#"
+while "$@"; code=$?; [ $code -ne 0 ] && [ $code -lt 128 ]; do
+  echo "$0 ended with $code and is started again"
+  sleep 1
+done
+exit $code
+"#;
 
 fn api_server() -> Vec<String> {
     let pki = |name: &str| format!("{STATE}/pki/{name}");
@@ -229,7 +248,11 @@ impl Running {
 
     /// Its process number out here.
     pub fn pid(&self) -> Option<u32> {
-        child_running(self.entrance.id(), self.component.program())
+        let mut parent = self.entrance.id();
+        if self.component.is_watched() {
+            parent = child_running(parent, "sh")?;
+        }
+        child_running(parent, self.component.program())
     }
 
     /// Sends it a signal and waits for its end.

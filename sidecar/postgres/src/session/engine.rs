@@ -348,8 +348,9 @@ impl<'a> Engine<'a> {
                             "the session lasted as long as its policy allows",
                         ));
                     }
+                    // No answer waits for this. What fails here fails whatever needs the record.
                     if self.flow.record().buffered() > 0 {
-                        self.flush_record().await?;
+                        let _ = self.flow.record().flush_if_free();
                     }
                 }
             }
