@@ -68,11 +68,11 @@ enum Way {
 impl Step {
     fn text(&self, way: Way, row: usize) -> String {
         match self {
-            Step::Good => format!("INSERT INTO orders VALUES ({row}, 'new')"),
+            Step::Good => format!("INSERT INTO public.orders VALUES ({row}, 'new')"),
             Step::Fails => "SELECT 1 / 0".to_owned(),
             Step::Denied | Step::Held if way == Way::Direct => "NOT SQL".to_owned(),
             Step::Denied => "DROP TABLE orders".to_owned(),
-            Step::Held => "DELETE FROM orders".to_owned(),
+            Step::Held => "DELETE FROM public.orders".to_owned(),
             Step::Begin => "BEGIN".to_owned(),
             Step::Commit => "COMMIT".to_owned(),
             Step::Rollback => "ROLLBACK".to_owned(),
@@ -305,4 +305,18 @@ fn denied_in_pipeline_answers_in_order() {
         !evidence.server_log.contains("DROP TABLE orders"),
         "a denied statement reached the server"
     );
+}
+
+#[test]
+fn a_name_behind_what_may_change_the_search_path_says_so() {
+    let proxy = Proxy::start(&World {
+        policies: &[POLICY],
+        ..World::default()
+    });
+    let mut client = proxy.client();
+    let reply = client.query("SET search_path = other, public; SELECT note FROM orders");
+    reply.refused("SearchPathUnknown");
+    client
+        .query("SET search_path = other, public; SELECT note FROM public.orders")
+        .ok();
 }

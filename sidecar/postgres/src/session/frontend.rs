@@ -297,7 +297,7 @@ impl Engine<'_> {
         };
         if decision.verdict == Verdict::Deny {
             let unresolved = decision.reason == Reason::NotCovered
-                && self.path == SearchPath::Dirty
+                && (self.path == SearchPath::Dirty || batch.leaves_names_open())
                 && decision
                     .access
                     .as_ref()
@@ -305,7 +305,7 @@ impl Engine<'_> {
             if unresolved {
                 decision.reason = Reason::SearchPathUnknown;
                 decision.message = Some(
-                    "the search path is not known inside this pipeline; name the schema or send Sync first"
+                    "the search path is not known behind what comes before this; name the schema, or send it on its own"
                         .to_owned(),
                 );
             }

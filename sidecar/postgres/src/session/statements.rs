@@ -126,6 +126,14 @@ impl Batch {
         }
     }
 
+    /// Whether a statement of it may change what the names in those behind it mean.
+    pub(crate) fn leaves_names_open(&self) -> bool {
+        let before_last = self.statements.iter().rev().skip(1);
+        before_last
+            .into_iter()
+            .any(|statement| changes_path(&statement.class))
+    }
+
     /// Whether what it does depends on prepared statements or cursors of the session.
     pub(crate) fn depends_on_names(&self) -> bool {
         !self.cacheable
@@ -356,11 +364,7 @@ fn classify_script(
             names.doubtful.set(true);
         }
         pending.apply(&class.overlay);
-        if class
-            .changes
-            .iter()
-            .any(|change| !matches!(change, chaperone_sql::SessionChange::Catalog))
-        {
+        if changes_path(&class) {
             // The search path is never inferred: later statements must name their schemas.
             path = SearchPath::Dirty;
         }
@@ -436,6 +440,12 @@ impl ScriptNames {
             _ => {}
         }
     }
+}
+
+/// Whether the search path may be another one afterwards: it is never inferred.
+fn changes_path(class: &Classification) -> bool {
+    let mut changes = class.changes.iter();
+    changes.any(|change| !matches!(change, chaperone_sql::SessionChange::Catalog))
 }
 
 fn operation(text: &str, statements: &[Arc<Classified>]) -> Operation {
