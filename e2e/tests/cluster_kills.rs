@@ -35,7 +35,7 @@ fn operator_restart_and_leader_change_lose_nothing() -> Result<()> {
     // Its own command and not one that is executed in it: that would end with the connection to it.
     let script = format!(
         "for n in $(seq {SESSIONS}); do psql -XAt -h {HOST} -d orders -c \"SELECT 'did ' || $n\" \
-         -c 'DROP TABLE orders' 2>/dev/null; sleep 0.3; done; echo all done; sleep infinity"
+         -c 'DROP TABLE orders' 2>&1; sleep 0.3; done; echo all done; sleep infinity"
     );
     let command = format!("[sh, -c, {}]", serde_json::to_string(&script)?);
     shop.namespace
