@@ -63,7 +63,7 @@ spec:
     image: POSTGRES
     args: ["-c", "log_statement=all"]
     env: [{name: POSTGRES_PASSWORD, value: of-the-superuser}, {name: POSTGRES_DB, value: orders}]
-    readinessProbe: {exec: {command: [pg_isready, -h, 127.0.0.1]}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [pg_isready, -h, 127.0.0.1]}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 30}
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: seed, mountPath: /seed}]
   volumes: [{name: seed, configMap: {name: seed}}]
