@@ -15,7 +15,7 @@ use xtask::workspace::{self, Binaries, Profile};
 use crate::clients::{self, Background, Transcript};
 use crate::faults::Faults;
 use crate::raw::Client;
-use crate::server::{self, Database, PASSWORD};
+use crate::server::{Database, PASSWORD};
 use crate::{DEADLINE, Scratch};
 
 /// Masks both sensitive columns of the seed.
@@ -284,7 +284,7 @@ impl Running<'_> {
     /// psql against this sidecar.
     pub fn psql_command(&self) -> Result<Command> {
         Ok(clients::psql(
-            server::shared()?.bin(),
+            self.lab.database.server()?.bin(),
             self.lab.listen,
             &self.lab.database.name,
         ))

@@ -1,7 +1,7 @@
 //! One real PostgreSQL for all tests of a binary, and a database in it for each test.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow};
 use xtask::postgres::{Postgres, Settings};
@@ -32,7 +32,11 @@ pub fn shared() -> Result<&'static Postgres> {
 }
 
 fn start() -> Result<Postgres> {
-    let mut settings = Settings::for_tests();
+    seeded(Settings::for_tests())
+}
+
+/// A server of its own with the seed in it, for databases made [on](Database::on) it.
+pub fn seeded(mut settings: Settings) -> Result<Postgres> {
     // DEBUG2 also logs Parse and Bind, which log_statement does not.
     settings.extra.push("log_min_messages = debug2".to_owned());
     let server = Postgres::start(&settings)?;
@@ -51,13 +55,23 @@ pub struct Database {
     pub name: String,
     /// The server's port.
     pub port: u16,
+    /// Its server, where that is not the shared one.
+    own: Option<Arc<Postgres>>,
 }
 
 impl Database {
     /// Makes one on the shared server.
     pub fn new() -> Result<Database> {
+        Database::made(shared()?, None)
+    }
+
+    /// Makes one on another server.
+    pub fn on(server: &Arc<Postgres>) -> Result<Database> {
+        Database::made(server, Some(Arc::clone(server)))
+    }
+
+    fn made(server: &Postgres, own: Option<Arc<Postgres>>) -> Result<Database> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let server = shared()?;
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         server.sql(
             "postgres",
@@ -70,18 +84,28 @@ impl Database {
         Ok(Database {
             name,
             port: server.port(),
+            own,
         })
+    }
+
+    /// The server it is on.
+    pub fn server(&self) -> Result<&Postgres> {
+        match &self.own {
+            Some(own) => Ok(own),
+            None => shared(),
+        }
     }
 
     /// Runs SQL as the superuser, past the sidecar.
     pub fn sql(&self, text: &str) -> Result<String> {
-        shared()?.sql(&self.name, text)
+        self.server()?.sql(&self.name, text)
     }
 
     /// The server's log lines of this database's role: what reached the server and was run.
     pub fn log(&self) -> Result<Vec<String>> {
         let own = format!(" {0}@{0} ", self.name);
-        Ok(shared()?
+        Ok(self
+            .server()?
             .log()
             .lines()
             .filter(|line| line.contains(&own))

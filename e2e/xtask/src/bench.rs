@@ -85,7 +85,7 @@ fn pgbench(options: &Options) -> Result<()> {
         port: None,
         durable: true,
         extra: Vec::new(),
-        tls: None,
+        ..Settings::for_tests()
     };
     let server = Postgres::start(&settings)?;
     server.sql(

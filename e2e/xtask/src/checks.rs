@@ -18,10 +18,13 @@ use crate::workspace::{self, BINARIES_VARIABLE, Profile};
 use crate::{cluster, licenses};
 
 /// What the tests take that need no cluster.
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 12] = [
     Need::CCompiler,
     Need::LibClang,
     Need::PostgreSql,
+    Need::Maven,
+    Need::Xz,
+    Need::Releases,
     Need::PgBouncer,
     Need::Git,
     Need::PythonVenv,

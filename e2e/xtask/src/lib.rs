@@ -27,6 +27,7 @@ pub mod options;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod releases;
 pub mod search;
 pub mod sidecar;
 pub mod wait;

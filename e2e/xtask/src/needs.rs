@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::process::{is_root, succeed};
+use crate::releases::{RELEASES, Release};
 use crate::{cluster, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
@@ -26,6 +27,12 @@ pub enum Need {
     LibClang,
     /// Server, psql and pgbench.
     PostgreSql,
+    /// PostgreSQL of the other versions that are supported.
+    Releases,
+    /// Maven, which fetches those.
+    Maven,
+    /// xz, in which they are packed.
+    Xz,
     /// The peer of the benchmarks.
     PgBouncer,
     /// git, to clone the checkout.
@@ -71,6 +78,10 @@ impl Need {
             }
             Need::LibClang => !has_libclang(),
             Need::PostgreSql => postgres::bin_dir().is_none(),
+            Need::Releases => !RELEASES.iter().all(Release::is_there),
+            // Only to fetch what is not there yet.
+            Need::Maven => Need::Releases.missing() && find_program("mvn").is_none(),
+            Need::Xz => Need::Releases.missing() && find_program("xz").is_none(),
             Need::PgBouncer => find_program("pgbouncer").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
@@ -97,6 +108,8 @@ impl Need {
             Need::CCompiler => &["gcc", "libc6-dev"],
             Need::LibClang => &["libclang-dev"],
             Need::PostgreSql => &["postgresql"],
+            Need::Maven => &["maven"],
+            Need::Xz => &["xz-utils"],
             Need::PgBouncer => &["pgbouncer"],
             Need::Git => &["git"],
             Need::PythonVenv => &["python3-venv"],
@@ -110,7 +123,7 @@ impl Need {
             Need::Conntrack => &["conntrack"],
             Need::Busybox => &["busybox-static"],
             Need::Curl => &["curl"],
-            Need::Psycopg | Need::Rustfmt | Need::Clippy => &[],
+            Need::Releases | Need::Psycopg | Need::Rustfmt | Need::Clippy => &[],
         }
     }
 
@@ -127,6 +140,9 @@ impl Need {
             Need::CCompiler => "a C compiler",
             Need::LibClang => "libclang",
             Need::PostgreSql => "a PostgreSQL server (no service will be started)",
+            Need::Releases => "PostgreSQL 13, 14, 16, 17 and 18, in the user's cache",
+            Need::Maven => "Maven",
+            Need::Xz => "xz",
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
@@ -195,6 +211,11 @@ pub fn install(needs: &[Need], yes: bool) -> Result<()> {
     }
     if missing.contains(&Need::Psycopg) {
         install_psycopg()?;
+    }
+    if missing.contains(&Need::Releases) {
+        for release in RELEASES {
+            release.install()?;
+        }
     }
     if let Some(need) = missing.iter().find(|need| need.missing()) {
         bail!("{} is still missing after installing", need.title());

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{Process, Scratch, demoted, free_port, hand_over, succeed};
+use crate::releases::Release;
+
 use crate::wait::wait_for;
 use crate::workspace;
 
@@ -27,6 +29,10 @@ pub struct Settings {
     pub extra: Vec<String>,
     /// A certificate and key in PEM; the server then offers TLS.
     pub tls: Option<(String, String)>,
+    /// PEM of the CA of client certificates, for `pg_hba.conf` lines that ask for one.
+    pub client_ca: Option<String>,
+    /// Another version than the machine's.
+    pub release: Option<Release>,
 }
 
 impl Settings {
@@ -37,6 +43,8 @@ impl Settings {
             durable: false,
             extra: vec!["log_statement = all".to_owned()],
             tls: None,
+            client_ca: None,
+            release: None,
         }
     }
 }
@@ -47,15 +55,20 @@ pub struct Postgres {
     process: Process,
     scratch: Scratch,
     port: u16,
-    bin: PathBuf,
+    /// Of the machine's own version: another one brings no clients.
+    clients: PathBuf,
 }
 
 impl Postgres {
     /// Starts one and waits until it answers.
     pub fn start(settings: &Settings) -> Result<Postgres> {
-        let bin =
+        let clients =
             bin_dir().context("no PostgreSQL server on this machine; `cargo e2e` installs it")?;
         let scratch = Scratch::new("pg")?;
+        let bin = match settings.release {
+            None => clients.clone(),
+            Some(release) => unpacked(release, scratch.path())?,
+        };
         let data = scratch.path().join("data");
         succeed(
             Command::new("cp")
@@ -71,7 +84,14 @@ impl Postgres {
             data.join("postgresql.conf"),
             configuration(settings, port, scratch.path()),
         )?;
-        fs::write(data.join("pg_hba.conf"), HBA)?;
+        let certificates = match settings.client_ca {
+            Some(_) => "hostssl all certificate_user 127.0.0.1/32 cert\n",
+            None => "",
+        };
+        fs::write(data.join("pg_hba.conf"), format!("{certificates}{HBA}"))?;
+        if let Some(ca) = &settings.client_ca {
+            fs::write(data.join("clients.crt"), ca)?;
+        }
         if let Some((certificate, key)) = &settings.tls {
             fs::write(data.join("server.crt"), certificate)?;
             fs::write(data.join("server.key"), key)?;
@@ -91,7 +111,7 @@ impl Postgres {
             process,
             scratch,
             port,
-            bin,
+            clients,
         };
         server.wait_until_ready()?;
         Ok(server)
@@ -119,9 +139,9 @@ impl Postgres {
         self.port
     }
 
-    /// The folder of server and client programs.
+    /// The folder of client programs.
     pub fn bin(&self) -> &Path {
-        &self.bin
+        &self.clients
     }
 
     /// The folder of its unix socket, by which [`SUPERUSER`] logs in.
@@ -156,7 +176,7 @@ impl Postgres {
     }
 
     fn psql(&self, database: &str) -> Command {
-        let mut command = Command::new(self.bin.join("psql"));
+        let mut command = Command::new(self.clients.join("psql"));
         without_pg_variables(&mut command);
         command
             .args([
@@ -247,9 +267,27 @@ fn configuration(settings: &Settings, port: u16, socket_dir: &Path) -> String {
     if settings.tls.is_some() {
         lines.push("ssl = on".to_owned());
     }
+    if settings.client_ca.is_some() {
+        lines.push("ssl_ca_file = 'clients.crt'".to_owned());
+    }
     lines.extend(settings.extra.iter().cloned());
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The programs of another version, where the user that runs them can go: the cache of whoever
+/// runs the tests is theirs alone.
+fn unpacked(release: Release, scratch: &Path) -> Result<PathBuf> {
+    release.install()?;
+    let folder = scratch.join("release");
+    succeed(
+        Command::new("cp")
+            .arg("-a")
+            .arg(release.folder()?)
+            .arg(&folder),
+    )?;
+    hand_over(scratch)?;
+    Ok(folder.join("bin"))
 }
 
 /// A data folder as initdb leaves it, made once a version.
