@@ -74,6 +74,10 @@ pub struct Jwks {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 65536))]
     pub inline: Option<String>,
+    /// PEM of the CAs that certify the issuer; without it, the public ones do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub ca: Option<String>,
 }
 
 /// A claim, and what is put before its values so that two providers cannot mean one user.

@@ -13,6 +13,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod faults;
+pub mod issuer;
 pub mod lab;
 pub mod raw;
 pub mod relay;

@@ -7,6 +7,7 @@ use chaperone_e2e::lab::MASKING;
 use chaperone_e2e::raw::{self, Client, bind, execute, extended, message, parse, query, sync};
 use chaperone_e2e::server::{self, RAW};
 use chaperone_e2e::{DEADLINE, Database, Lab, Running, wait_for};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use xtask::needs::{self, Need};
 use xtask::postgres::Settings;
 use xtask::releases::Release;
@@ -329,5 +330,67 @@ fn cancelled(running: &Running<'_>, client: &mut Client, key: &[u8]) -> Result<(
     let error = client.until_ready()?.error()?;
     ensure!(error.code == "57014", "{error:?}");
     ensure!(client.query("SELECT 1")?.ok()?.value().as_deref() == Some("1"));
+    Ok(())
+}
+
+/// The sidecar shows a certificate where a password would be, and the agent notices nothing.
+#[test]
+fn a_client_certificate_logs_in_to_the_newest_servers() -> Result<()> {
+    needs::install(&[Need::Maven, Need::Xz, Need::Releases], true)?;
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let signed = |name: &str| -> Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        // The server takes the role's name from here.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &authority)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    };
+    let (certificate, key) = signed("certificate_user")?;
+    let block = |pem: &str| {
+        let lines = pem.lines().map(|line| format!("    {line}\n"));
+        format!("|\n{}", lines.collect::<String>())
+    };
+    for major in [17, 18] {
+        let mut settings = Settings::for_tests();
+        settings.release = Some(Release::of(major)?);
+        settings.tls = Some(signed("server")?);
+        settings.client_ca = Some(authority.pem());
+        let server = Arc::new(server::seeded(settings)?);
+        server.sql("postgres", "CREATE ROLE certificate_user LOGIN")?;
+        let database = Database::on(&server)?;
+        let (port, name) = (database.port, database.name.clone());
+        let lab = Lab::behind(database, port)?;
+        lab.policy("all", RULES)?;
+        lab.manifest(
+            "ca.yaml",
+            &format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca, namespace: databases}}\n\
+                 data:\n  ca.crt: {}",
+                block(&authority.pem())
+            ),
+        )?;
+        lab.manifest(
+            "secret.yaml",
+            &format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: agent, namespace: databases}}\n\
+                 stringData:\n  username: certificate_user\n  tls.crt: {}  tls.key: {}",
+                block(&certificate),
+                block(&key)
+            ),
+        )?;
+        lab.connection(&format!(
+            "  postgres:\n    host: 127.0.0.1\n    port: {port}\n    database: {name}\n    \
+             tls: {{mode: VerifyFull, ca: {{configMap: {{name: ca, key: ca.crt}}}}}}\n    \
+             credential: {{secret: {{name: agent}}}}\n  consumers: {{namespaceSelector: {{}}}}\n"
+        ))?;
+        let running = lab.start()?;
+        let said = running.psql("SELECT current_user, count(*) FROM notes;\n")?;
+        ensure!(said.out.trim() == "certificate_user|20", "{}", said.all());
+        running.stop()?;
+        lab.verify()?;
+    }
     Ok(())
 }

@@ -16,6 +16,7 @@
 pub mod audit;
 pub mod clock;
 mod codec;
+mod delegate;
 pub mod disk;
 mod engine;
 mod entry;
@@ -38,6 +39,7 @@ pub mod verify;
 
 pub use keys::{fingerprint, parse_public_pem, public_pem};
 
+pub use delegate::DelegateRecord;
 pub use error::{RecordError, StoreError};
 pub use outbox::{Outbox, Outgoing};
 pub use read::{Direction, Replayed, SessionSummary, Sessions, Shown, State, Tally, replay, show};

@@ -27,7 +27,7 @@ pub const MAX_TEXT: usize = 4096;
 pub struct SessionStart {
     /// `namespace/service-account`.
     pub subject: String,
-    /// Username of a verified token, if the agent presented one.
+    /// The [`DelegateRecord`](crate::DelegateRecord) of a verified token, if the agent presented one.
     pub delegate: Option<String>,
     /// What the client says of itself (`application_name` …): declared, not proven.
     pub claims: BTreeMap<String, String>,

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chaperone_crds::{AccessPolicy, AuditStore, Connection, audit_store};
+use chaperone_control::ProviderSnapshot;
+use chaperone_crds::{AccessPolicy, AuditStore, Connection, IdentityProvider, audit_store};
+use chaperone_identity::{Fetcher, Keeper, Known};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, PartialObjectMeta};
@@ -20,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Config;
 use crate::metrics::Metrics;
+use crate::target;
 
 /// Shared by every part; cheap to clone.
 #[derive(Clone)]
@@ -45,6 +48,9 @@ pub struct Stores {
     connections: Store<DeserializeGuard<Connection>>,
     policies: Store<DeserializeGuard<AccessPolicy>>,
     audit_stores: Store<DeserializeGuard<AuditStore>>,
+    providers: Store<DeserializeGuard<IdentityProvider>>,
+    /// Keys of issuers; every replica fetches them, since every replica hands them out.
+    pub keys: Keeper,
     /// Metadata of all Namespaces.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of all Pods.
@@ -68,11 +74,12 @@ impl std::fmt::Debug for Stores {
 
 impl Stores {
     /// Starts the watches; they run in `tasks` for as long as those are kept.
-    pub fn watch(client: &Client, tasks: &mut JoinSet<()>) -> Stores {
+    pub fn watch(client: &Client, allow_special: bool, tasks: &mut JoinSet<()>) -> Stores {
         let (changed, changes) = watch::channel(0);
         let (ruled, rules) = watch::channel(0);
         // Pods change all the time, and what they are told rarely does.
         let (pod, rule) = (vec![changed.clone()], vec![changed, ruled]);
+        let keys = Keeper::start(Fetcher::new(target::special(allow_special)));
         let config = watcher::Config::default;
         let (connections, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
@@ -80,6 +87,15 @@ impl Stores {
         let (policies, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
         tasks.spawn(fill(writer, stream, rule.clone()));
+        let (providers, writer) = reflector::store();
+        let stream = watcher(Api::all(client.clone()), config());
+        tasks.spawn(fill(writer, stream, rule.clone()));
+        tasks.spawn(keep_keys(
+            providers.clone(),
+            keys.clone(),
+            rules.clone(),
+            rule.clone(),
+        ));
         let (namespaces, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
         tasks.spawn(fill(writer, stream, rule));
@@ -95,6 +111,8 @@ impl Stores {
             connections,
             policies,
             audit_stores,
+            providers,
+            keys,
             namespaces,
             pods,
             changes,
@@ -102,12 +120,14 @@ impl Stores {
             filled,
         };
         let (connections, policies) = (stores.connections.clone(), stores.policies.clone());
+        let providers = stores.providers.clone();
         let (namespaces, pods) = (stores.namespaces.clone(), stores.pods.clone());
         // A store wakes only the last that waits for it, so one waits for all.
         tasks.spawn(async move {
             // A writer is dropped only when the operator ends.
             let _ = connections.wait_until_ready().await;
             let _ = policies.wait_until_ready().await;
+            let _ = providers.wait_until_ready().await;
             let _ = namespaces.wait_until_ready().await;
             let _ = pods.wait_until_ready().await;
             sender.send_replace(true);
@@ -150,6 +170,26 @@ impl Stores {
         self.policies.state()
     }
 
+    /// The IdentityProvider of that name, if it can be read, with the keys that are known.
+    pub fn provider(&self, name: &str) -> Option<ProviderSnapshot> {
+        let found = self.providers.get(&ObjectRef::new(name))?;
+        let spec = found.0.as_ref().ok()?.spec.clone();
+        let keys = match spec.jwks.discovery {
+            true => self.known_keys(name).and_then(|known| known.keys),
+            false => None,
+        };
+        Some(ProviderSnapshot {
+            name: name.to_owned(),
+            spec,
+            keys,
+        })
+    }
+
+    /// What is known of the keys of this IdentityProvider; `None` until they were tried.
+    pub fn known_keys(&self, name: &str) -> Option<Known> {
+        self.keys.known().borrow().get(name).cloned()
+    }
+
     /// The AuditStore, if it is there and can be read.
     pub fn audit_store(&self) -> Option<AuditStore> {
         let found = self.audit_stores.get(&ObjectRef::new(audit_store::NAME))?;
@@ -161,6 +201,36 @@ impl Stores {
         self.namespaces
             .get(&ObjectRef::new(name))
             .map(|namespace| namespace.labels().clone())
+    }
+}
+
+/// Tells the keeper which providers there are, and everybody else when keys come.
+async fn keep_keys(
+    providers: Store<DeserializeGuard<IdentityProvider>>,
+    keeper: Keeper,
+    mut rules: watch::Receiver<u64>,
+    changes: Vec<watch::Sender<u64>>,
+) {
+    let mut known = keeper.known();
+    loop {
+        let wanted = providers.state().into_iter().filter_map(|found| {
+            let provider = found.0.as_ref().ok()?;
+            Some((provider.name_any(), provider.spec.clone()))
+        });
+        keeper.want(wanted.collect());
+        tokio::select! {
+            changed = rules.changed() => if changed.is_err() {
+                return;
+            },
+            changed = known.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                for change in &changes {
+                    change.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            }
+        }
     }
 }
 

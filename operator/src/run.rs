@@ -68,7 +68,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (authorities_sender, authorities) = watch::channel(Arc::default());
     let (leading_sender, leading) = watch::channel(false);
     let context = Context {
-        stores: Stores::watch(&client, &mut tasks),
+        stores: Stores::watch(&client, config.allow_special_targets, &mut tasks),
         client,
         config: Arc::new(config),
         metrics: Metrics::new()?,

@@ -13,7 +13,9 @@ use chaperone_crds::{
     TlsMode as SpecTls,
 };
 use chaperone_postgres::server::{Credential, Proof, Target};
-use chaperone_wire::{ClientIdentity, Secret, SpecialAddress, TlsClient, TlsMode, TlsSettings};
+use chaperone_wire::{
+    AllowSpecial, ClientIdentity, Secret, SpecialAddress, TlsClient, TlsMode, TlsSettings,
+};
 
 use crate::references::{Data, Kind, Missing, Read, Reference};
 
@@ -34,6 +36,14 @@ pub fn fault(reason: ConditionReason, message: impl Into<String>) -> Fault {
     Fault {
         reason: reason.as_str().to_owned(),
         message: message.into(),
+    }
+}
+
+/// Which special addresses are dialled, by `--allow-special-targets`.
+pub fn special(allow: bool) -> AllowSpecial {
+    match allow {
+        true => AllowSpecial::LiteralLoopback,
+        false => AllowSpecial::Nothing,
     }
 }
 

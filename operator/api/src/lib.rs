@@ -14,6 +14,7 @@
 //! POST /v1/audit/certificate           CertificateRequest ─► CertificateAnswer
 //! POST /v1/audit                       Append         ─► Appended, once it is durable
 //! POST /v1/audit/sessions              SessionViews   ─► nothing (204)
+//! POST /v1/identity/keys               KeysWanted     ─► nothing (204); newer keys come by the stream
 //! any error                            ─► Refusal with its HTTP status
 //! ```
 //!
@@ -39,8 +40,8 @@ pub use audit::{
 pub use bytes::Bytes;
 pub use secret::SecretBytes;
 pub use snapshot::{
-    AttachAnswer, AttachRequest, ConnectionSnapshot, Fault, PodIdentity, PolicySnapshot, Refusal,
-    Snapshot, StreamEvent,
+    AttachAnswer, AttachRequest, ConnectionSnapshot, Fault, KeysWanted, PodIdentity,
+    PolicySnapshot, ProviderSnapshot, Refusal, Snapshot, StreamEvent,
 };
 
 /// Audience of the projected token that only the sidecar's container mounts.

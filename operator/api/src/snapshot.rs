@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chaperone_crds::{AccessPolicySpec, ConnectionSpec};
+use chaperone_crds::{AccessPolicySpec, ConnectionSpec, IdentityProviderSpec};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,32 @@ pub struct Snapshot {
     pub labels: BTreeMap<String, String>,
     /// The Connections the pod was injected for, in the order of its annotation.
     pub connections: Vec<ConnectionSnapshot>,
+    /// The IdentityProviders that policies of these Connections name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_providers: Vec<ProviderSnapshot>,
+}
+
+/// One IdentityProvider and its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ProviderSnapshot {
+    /// `metadata.name`.
+    pub name: String,
+    /// What it says.
+    pub spec: IdentityProviderSpec,
+    /// The JSON Web Key Set that its issuer gave last; `None` while there is none, or where the
+    /// spec has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+}
+
+/// A token needs a key that the snapshot does not have. The newer keys, if there are any, come
+/// with the stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct KeysWanted {
+    /// Name of the IdentityProvider.
+    pub provider: String,
 }
 
 /// One Connection with its references read, and the policies that name it.

@@ -16,6 +16,7 @@ mod attach;
 mod audit;
 mod caller;
 mod generations;
+mod identity;
 mod places;
 mod refused;
 mod requests;
@@ -143,6 +144,7 @@ pub fn router(
         .route("/v1/audit/certificate", post(audit::certificate))
         .route("/v1/audit", post(audit::append))
         .route("/v1/audit/sessions", post(audit::sessions))
+        .route("/v1/identity/keys", post(identity::keys))
         .fallback(async || {
             Refused::new(
                 StatusCode::NOT_FOUND,
@@ -189,6 +191,7 @@ impl Shared {
             connections: &connections,
             policies: &policies,
             references: &references,
+            provider: &|name| stores.provider(name),
             allow_special,
         })
     }

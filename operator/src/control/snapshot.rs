@@ -1,9 +1,9 @@
 //! What one pod may know, out of everything the operator knows. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, Snapshot};
+use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, Snapshot};
 use chaperone_crds::{AccessPolicy, ConditionReason, Connection};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -17,7 +17,6 @@ use crate::target;
 const MOST_BYTES: usize = chaperone_control::MOST_BYTES / 2;
 
 /// What a snapshot is made from.
-#[derive(Debug)]
 pub(super) struct Inputs<'a> {
     /// The pod's namespace.
     pub(super) namespace: &'a str,
@@ -31,6 +30,8 @@ pub(super) struct Inputs<'a> {
     pub(super) policies: &'a [Arc<DeserializeGuard<AccessPolicy>>],
     /// What the Connections refer to.
     pub(super) references: &'a BTreeMap<Reference, Read>,
+    /// Finds an IdentityProvider by its name.
+    pub(super) provider: &'a dyn Fn(&str) -> Option<ProviderSnapshot>,
     /// `--allow-special-targets`.
     pub(super) allow_special: bool,
 }
@@ -40,6 +41,7 @@ pub(super) struct Inputs<'a> {
 pub(super) struct Content {
     labels: BTreeMap<String, String>,
     connections: Vec<ConnectionSnapshot>,
+    providers: Vec<ProviderSnapshot>,
 }
 
 impl Content {
@@ -50,6 +52,7 @@ impl Content {
             valid_until,
             labels: self.labels.clone(),
             connections: self.connections.clone(),
+            identity_providers: self.providers.clone(),
         }
     }
 }
@@ -62,8 +65,11 @@ pub(super) fn content(inputs: &Inputs<'_>) -> Content {
         .iter()
         .map(|(namespace, name, found)| connection(inputs, namespace, name, found.as_deref()))
         .collect();
-    let size = serde_json::to_vec(&connections).map_or(usize::MAX, |bytes| bytes.len());
+    let mut providers = providers(inputs, &connections);
+    let size = serde_json::to_vec(&(&connections, &providers));
+    let size = size.map_or(usize::MAX, |bytes| bytes.len());
     if size > MOST_BYTES {
+        providers.clear();
         for connection in &mut connections {
             connection.policies.clear();
             connection.credential.clear();
@@ -79,7 +85,21 @@ pub(super) fn content(inputs: &Inputs<'_>) -> Content {
     Content {
         labels: inputs.labels.clone(),
         connections,
+        providers,
     }
+}
+
+/// Those whose tokens the policies handed out select by. One that is not there is left out: its
+/// tokens are nobody's.
+fn providers(inputs: &Inputs<'_>, connections: &[ConnectionSnapshot]) -> Vec<ProviderSnapshot> {
+    let policies = connections
+        .iter()
+        .flat_map(|connection| &connection.policies);
+    let names: BTreeSet<&str> = policies
+        .flat_map(|policy| &policy.spec.subjects)
+        .filter_map(|subject| Some(subject.identity.as_ref()?.provider.as_str()))
+        .collect();
+    names.into_iter().filter_map(inputs.provider).collect()
 }
 
 fn connection(
@@ -230,6 +250,22 @@ spec:
         )
     }
 
+    fn provider(name: &str) -> Option<ProviderSnapshot> {
+        let spec = serde_saphyr::from_str(
+            "
+issuer: https://id.example
+audiences: [chaperone]
+jwks: {discovery: true}
+username: {claim: sub, prefix: ''}
+",
+        );
+        (name != "gone").then(|| ProviderSnapshot {
+            name: name.to_owned(),
+            spec: spec.unwrap(),
+            keys: None,
+        })
+    }
+
     fn secret(entries: &[(&str, &str)]) -> BTreeMap<Reference, Read> {
         let data = entries
             .iter()
@@ -284,6 +320,7 @@ spec:
                 connections: &[(name.0, name.1, self.connection.clone())],
                 policies: &self.policies,
                 references: &self.references,
+                provider: &provider,
                 allow_special: false,
             })
         }
@@ -393,6 +430,22 @@ spec:
             assert_eq!(only.fault.is_some(), denies, "{namespace}");
             assert_eq!(only.credential.is_empty(), denies);
         }
+    }
+
+    #[test]
+    fn a_sidecar_gets_the_identity_providers_that_its_policies_name_and_no_others() {
+        let mut case = Case::good();
+        assert_eq!(case.content().providers, []);
+        for (namespace, name) in [("shop", "corp"), ("shop", "gone"), ("other", "else")] {
+            let mut named = policy(namespace, name, "databases/orders-db");
+            let inner = Arc::get_mut(&mut named).unwrap().0.as_mut().unwrap();
+            let subject = format!("{{identity: {{provider: {name}}}}}");
+            inner.spec.subjects = vec![serde_saphyr::from_str(&subject).unwrap()];
+            case.policies.push(named);
+        }
+        let content = case.content();
+        let names: Vec<&str> = content.providers.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["corp"]);
     }
 
     #[test]

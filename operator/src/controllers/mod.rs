@@ -14,6 +14,7 @@ pub(crate) mod conditions;
 pub mod connection;
 mod error;
 pub(crate) mod events;
+pub mod identity_provider;
 pub(crate) mod status;
 pub mod workload_retry;
 
@@ -91,6 +92,7 @@ pub async fn run(context: Context, references: References) -> Result<(), prometh
                 connection::run(shared.clone()),
                 access_policy::run(shared.clone()),
                 approval_request::run(shared.clone()),
+                identity_provider::run(shared.clone()),
                 workload_retry::run(shared.clone()),
             )
         };

@@ -37,7 +37,7 @@ pub(super) fn admit(context: &Context, request: &Request) -> Answer {
         "AccessPolicy" => {
             parsed(&object).and_then(|it| access_policy(context, namespace, &request.name, &it))
         }
-        "IdentityProvider" => parsed::<IdentityProvider>(&object).map(|_| Answer::admitted()),
+        "IdentityProvider" => parsed(&object).and_then(|it| identity_provider(&it)),
         _ => Ok(Answer::admitted()),
     };
     match judged {
@@ -145,6 +145,17 @@ fn access_policy(
         }
     }
     Ok(Answer::warned(warnings))
+}
+
+fn identity_provider(resource: &IdentityProvider) -> Result<Answer, Answer> {
+    let problems = chaperone_identity::problems(&resource.spec);
+    if problems.is_empty() {
+        return Ok(Answer::admitted());
+    }
+    let texts = problems
+        .iter()
+        .map(|(path, message)| format!("{path}: {message}"));
+    Err(Answer::denied(ConditionReason::Invalid, listed(texts)))
 }
 
 fn compiled(invalid: Vec<Invalid>) -> Result<(), Answer> {

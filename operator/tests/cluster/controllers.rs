@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaperone_crds::{AccessPolicy, ApprovalPhase, Connection};
+use chaperone_crds::{AccessPolicy, ApprovalPhase, Connection, IdentityProvider};
 use chaperone_operator::controllers;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Secret};
@@ -244,4 +244,49 @@ async fn the_phase_of_a_request_is_shown_and_never_takes_a_mark_away() {
         (ready.0 && mark.0 && status.consumed_by.is_some()).then_some(())
     })
     .await;
+}
+
+/// A P-256 key of nobody (RFC 7517, appendix A.1).
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes"]
+async fn an_identity_provider_says_whether_its_keys_are_there() {
+    let lab = start().await;
+    // Cluster-scoped: named as no other test's.
+    let name = lab.namespace("corp").await;
+    let providers: Api<IdentityProvider> = Api::all(lab.client.clone());
+    let provider = |jwks: &str| -> IdentityProvider {
+        yaml(&format!(
+            "
+apiVersion: chaperone.dev/v1alpha1
+kind: IdentityProvider
+metadata: {{name: {name}}}
+spec:
+  issuer: https://id.example.invalid
+  audiences: [chaperone]
+  jwks: {jwks}
+  username: {{claim: sub, prefix: 'corp:'}}
+"
+        ))
+    };
+    let ready = async |expected: &str| {
+        eventually(expected, SOON, || async {
+            let status = providers.get(&name).await.unwrap().status?;
+            let found = reason(status.conditions, "Ready")?;
+            (found.1 == expected).then_some(found)
+        })
+        .await
+    };
+    apply(&providers, &provider("{discovery: true}")).await;
+    let (good, _, message) = ready("TargetUnreachable").await;
+    assert!(!good && message.contains("tokens are refused"), "{message}");
+    apply(&providers, &provider("{inline: '{\"keys\":[]}'}")).await;
+    let (good, _, message) = ready("Invalid").await;
+    assert!(!good && message.contains("spec.jwks.inline"), "{message}");
+    apply(&providers, &provider(&format!("{{inline: '{KEYS}'}}"))).await;
+    assert!(ready("Ready").await.0);
+    let found = lab.context.stores.provider(&name).unwrap();
+    assert_eq!(found.spec.jwks.inline.as_deref(), Some(KEYS));
+    providers.delete(&name, &Default::default()).await.unwrap();
 }

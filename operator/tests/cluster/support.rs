@@ -119,7 +119,7 @@ impl Lab {
             .await;
         }
         let mut tasks = JoinSet::new();
-        let stores = Stores::watch(&client, &mut tasks);
+        let stores = Stores::watch(&client, config().allow_special_targets, &mut tasks);
         let (authorities, held) = watch::channel(Arc::new(vec![CA.to_owned()]));
         let (leading, leads) = watch::channel(false);
         let context = Context {

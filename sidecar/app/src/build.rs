@@ -209,13 +209,26 @@ pub fn endpoint(
     })
 }
 
-/// What is wrong with the references of all Connections.
+/// What is wrong with the references of all Connections, and with all IdentityProviders.
 pub fn problems(manifests: &Manifests) -> Vec<Problem> {
-    manifests
+    let mut problems: Vec<Problem> = manifests
         .connections
         .iter()
         .filter_map(|connection| endpoint(connection, manifests).err())
-        .collect()
+        .collect();
+    problems.extend(provider_problems(manifests));
+    problems
+}
+
+/// Keys and CAs that are none: no token of such a provider is believed.
+pub fn provider_problems(manifests: &Manifests) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for provider in &manifests.identity_providers {
+        for (path, message) in chaperone_identity::problems(&provider.value.spec) {
+            problems.push(provider.problem(path, message));
+        }
+    }
+    problems
 }
 
 type SecretValues = BTreeMap<String, SecretBytes>;

@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chaperone_approvals::Approvals;
-use chaperone_enforce::{Enforcement, Metrics, RateLimits, Snapshot};
+use chaperone_enforce::{Enforcement, KeyRequests, Metrics, RateLimits, Snapshot};
 use chaperone_evidence::Recorder;
+use chaperone_identity::Providers;
 use chaperone_mask::{HashKey, Masker};
 use chaperone_policy::{PolicySet, Subject};
 use chaperone_postgres::session::{Bounds, CancelRegistry, CatalogCache, Connection, Statements};
@@ -29,6 +30,7 @@ pub(crate) struct Plane {
     pub(crate) max_sessions: usize,
     /// The runtime that sessions run on.
     pub(crate) data_plane: tokio::runtime::Handle,
+    key_requests: KeyRequests,
     masker: Arc<Masker>,
     cancels: Arc<CancelRegistry>,
     resolver: Arc<Resolver>,
@@ -43,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) tls: Option<TlsServer>,
     pub(crate) max_sessions: usize,
     pub(crate) data_plane: tokio::runtime::Handle,
+    /// Where sessions ask for keys that their tokens need.
+    pub(crate) key_requests: KeyRequests,
 }
 
 /// The policies of one connection that is served. Dropping it leaves its sessions with the last.
@@ -56,11 +60,16 @@ impl Policies {
     }
 }
 
-/// Compiled policies of a generation.
-pub(crate) fn snapshot(generation: u64, policies: PolicySet) -> Arc<Snapshot> {
+/// Compiled policies of a generation, and whose tokens can be checked.
+pub(crate) fn snapshot(
+    generation: u64,
+    policies: PolicySet,
+    providers: &Arc<Providers>,
+) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         generation,
         policies,
+        providers: Arc::clone(providers),
     })
 }
 
@@ -75,6 +84,7 @@ impl Plane {
             tls: parts.tls,
             max_sessions: parts.max_sessions,
             data_plane: parts.data_plane,
+            key_requests: parts.key_requests,
             masker: Arc::new(Masker::new(hash_key)),
             cancels: Arc::default(),
             resolver: Arc::new(Resolver::new()),
@@ -100,6 +110,7 @@ impl Plane {
                 approvals: Arc::clone(&self.approvals),
                 metrics: self.metrics.clone(),
                 rates: RateLimits::new(),
+                key_requests: self.key_requests.clone(),
             }),
             subject: Arc::clone(subject),
             target: target.clone(),

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use chaperone_approvals::{Approvals, Folder, SystemClock};
-use chaperone_crds::Connection as Manifest;
-use chaperone_enforce::Metrics;
+use chaperone_crds::{Connection as Manifest, IdentityProvider};
+use chaperone_enforce::{KeyRequests, Metrics, Snapshot};
 use chaperone_evidence::{AttachIdentity, Recorder, SpoolOptions, Store};
+use chaperone_identity::{Fetcher, Keeper, Providers, Source};
 use chaperone_manifests::{Located, Manifests, policies};
 use chaperone_policy::{NamespaceLabels, Subject, Workload};
 use chaperone_wire::AllowSpecial;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::admin::{Health, router};
@@ -36,7 +38,7 @@ struct Served {
 pub fn run(options: &Standalone) -> anyhow::Result<()> {
     if !options.listen.is_loopback() {
         bail!(
-            "SettingDenied: listening on {} needs agents to prove who they are with tokens, which this version does not check yet; listen on a loopback address",
+            "SettingDenied: listening on {} takes TLS to the agents, who have to prove with tokens who they are, and a standalone sidecar has no certificate; listen on a loopback address",
             options.listen
         );
     }
@@ -51,8 +53,13 @@ struct Process {
     options: Standalone,
     subject: Arc<Subject>,
     plane: Plane,
+    keeper: Keeper,
+    /// Providers whose keys sessions ask for.
+    asked: mpsc::Receiver<String>,
     health: Health,
     admin: std::net::TcpListener,
+    manifests: Manifests,
+    providers: Arc<Providers>,
     served: BTreeMap<String, Served>,
     generation: u64,
     /// Of the folder as it was read last.
@@ -70,6 +77,7 @@ impl Process {
         let metrics = Metrics::new().context("the metrics cannot be registered")?;
         let health = Health::new(metrics.clone());
         health.set_recorder(Arc::clone(&recorder));
+        let (key_requests, asked) = KeyRequests::new();
         let plane = Plane::new(Parts {
             recorder,
             approvals: Approvals::Folder {
@@ -81,6 +89,7 @@ impl Process {
             tls: None,
             max_sessions: options.max_sessions,
             data_plane,
+            key_requests,
         });
         let admin = std::net::TcpListener::bind(options.admin).with_context(|| {
             format!(
@@ -94,24 +103,54 @@ impl Process {
             subject: Arc::new(subject(options)),
             health,
             plane,
+            keeper: Keeper::start(Fetcher::new(AllowSpecial::LiteralLoopback)),
+            asked,
             admin,
+            manifests,
+            providers: Arc::default(),
             served: BTreeMap::new(),
             generation: 1,
             digest,
         };
         say(&format!("evidence log {fingerprint}"));
-        process.open_all(&manifests)?;
+        process.take_up_providers();
+        process.open_all()?;
         Ok(process)
     }
 
-    fn open_all(&mut self, manifests: &Manifests) -> anyhow::Result<()> {
+    /// Whose tokens can be checked, by the manifests and the keys that are known now.
+    fn take_up_providers(&mut self) {
+        let found = &self.manifests.identity_providers;
+        let spec = |provider: &Located<IdentityProvider>| provider.value.spec.clone();
+        self.keeper.want(
+            found
+                .iter()
+                .map(|provider| (provider.name.clone(), spec(provider)))
+                .collect(),
+        );
+        let known = Arc::clone(&self.keeper.known().borrow());
+        let sources: Vec<Source> = found
+            .iter()
+            .map(|provider| Source {
+                name: provider.name.clone(),
+                spec: spec(provider),
+                fetched: known
+                    .get(&provider.name)
+                    .and_then(|known| known.keys.clone()),
+            })
+            .collect();
+        self.providers = Arc::new(Providers::new(&sources));
+    }
+
+    fn open_all(&mut self) -> anyhow::Result<()> {
         let mut faults = Vec::new();
-        for connection in &manifests.connections {
-            match endpoint(connection, manifests) {
-                Ok(endpoint) => self.open(connection, endpoint, manifests)?,
+        for connection in self.manifests.connections.clone() {
+            match endpoint(&connection, &self.manifests) {
+                Ok(endpoint) => self.open(&connection, endpoint)?,
                 Err(problem) => faults.push(format!("{}: {problem}", problem.reason)),
             }
         }
+        let manifests = &self.manifests;
         if self.served.is_empty() {
             let folder = self.options.manifests.display();
             if faults.is_empty() {
@@ -133,12 +172,7 @@ impl Process {
         Ok(())
     }
 
-    fn open(
-        &mut self,
-        connection: &Located<Manifest>,
-        endpoint: Endpoint,
-        manifests: &Manifests,
-    ) -> anyhow::Result<()> {
+    fn open(&mut self, connection: &Located<Manifest>, endpoint: Endpoint) -> anyhow::Result<()> {
         let options = &self.options;
         let listener = bind(options.listen, endpoint.port).map_err(|error| {
             let reason = match error.kind() {
@@ -155,10 +189,7 @@ impl Process {
             )
         })?;
         let address = listener.local_addr()?;
-        let snapshot = crate::serving::snapshot(
-            self.generation,
-            policies::compile(connection, manifests, &NamespaceLabels::new()),
-        );
+        let snapshot = self.snapshot(connection);
         let (served, policies) = self.plane.connection(&endpoint, &self.subject, snapshot);
         let running = self.plane.serve(listener, vec![served])?;
         say(&format!(
@@ -180,6 +211,11 @@ impl Process {
         Ok(())
     }
 
+    fn snapshot(&self, connection: &Located<Manifest>) -> Arc<Snapshot> {
+        let compiled = policies::compile(connection, &self.manifests, &NamespaceLabels::new());
+        crate::serving::snapshot(self.generation, compiled, &self.providers)
+    }
+
     async fn serve(mut self) -> anyhow::Result<()> {
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         say(&format!("admin on http://{}", admin.local_addr()?));
@@ -188,6 +224,8 @@ impl Process {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut watcher = FolderWatcher::new(&self.options.manifests);
+        let mut keys = self.keeper.known();
+        keys.mark_changed();
         self.health.set_ready();
         say("ready");
         loop {
@@ -195,6 +233,8 @@ impl Process {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = watcher.changed() => self.reload().await,
+                Ok(()) = keys.changed() => self.follow_keys(),
+                Some(provider) = self.asked.recv() => self.keeper.ask(&provider),
             }
         }
         self.health.set_unready("ShuttingDown: it was asked to end");
@@ -217,6 +257,17 @@ impl Process {
         Ok(())
     }
 
+    /// Keys came or went: sessions that wait for them look again.
+    fn follow_keys(&mut self) {
+        self.take_up_providers();
+        self.generation = self.generation.saturating_add(1);
+        for connection in &self.manifests.connections {
+            if let Some(served) = self.served.get(&connection.qualified_name()) {
+                served.policies.replace(self.snapshot(connection));
+            }
+        }
+    }
+
     /// Takes up the manifests as they are now. Policies reach live sessions; a Connection that
     /// changed gets a new listener, and its sessions end.
     async fn reload(&mut self) {
@@ -225,12 +276,13 @@ impl Process {
             return;
         }
         self.digest = digest;
-        let manifests = Manifests::load(&self.options.manifests);
-        report(&manifests);
+        self.manifests = Manifests::load(&self.options.manifests);
+        report(&self.manifests);
+        self.take_up_providers();
         self.generation = self.generation.saturating_add(1);
-        let mut known: BTreeMap<String, (&Located<Manifest>, Endpoint)> = BTreeMap::new();
-        for connection in &manifests.connections {
-            match endpoint(connection, &manifests) {
+        let mut known: BTreeMap<String, (Located<Manifest>, Endpoint)> = BTreeMap::new();
+        for connection in self.manifests.connections.clone() {
+            match endpoint(&connection, &self.manifests) {
                 Ok(endpoint) => {
                     known.insert(endpoint.name.clone(), (connection, endpoint));
                 }
@@ -258,15 +310,9 @@ impl Process {
         }
         for (name, (connection, endpoint)) in known {
             match self.served.get(&name) {
-                Some(served) => {
-                    let snapshot = crate::serving::snapshot(
-                        self.generation,
-                        policies::compile(connection, &manifests, &NamespaceLabels::new()),
-                    );
-                    served.policies.replace(snapshot);
-                }
+                Some(served) => served.policies.replace(self.snapshot(&connection)),
                 None => {
-                    if let Err(error) = self.open(connection, endpoint, &manifests) {
+                    if let Err(error) = self.open(&connection, endpoint) {
                         tracing::error!("{error:#}");
                     }
                 }
@@ -318,7 +364,8 @@ fn host_name() -> String {
 /// Logs what is wrong. What is broken denies; nothing is left out in silence.
 fn report(manifests: &Manifests) {
     let compiled = policies::problems(manifests);
-    for problem in manifests.problems.iter().chain(&compiled) {
+    let providers = crate::build::provider_problems(manifests);
+    for problem in manifests.problems.iter().chain(&compiled).chain(&providers) {
         tracing::error!(reason = %problem.reason, "{problem}");
     }
 }

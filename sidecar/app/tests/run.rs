@@ -21,17 +21,21 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, SecretBytes};
+use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, SecretBytes};
 use chaperone_crds::ApprovalPhase;
 use chaperone_e2e::clients::{self, Background, Transcript};
-use chaperone_e2e::raw::Client;
+use chaperone_e2e::issuer::{SigningKey, now};
+use chaperone_e2e::raw::{self, Client};
 use chaperone_e2e::server::{self, PASSWORD};
 use chaperone_e2e::{DEADLINE, Database, Scratch, wait_for};
 use operator::Operator;
+use xtask::needs::{self, Need};
 use xtask::process::{Process, free_port};
+use xtask::releases::Release;
 
 /// The target's name, as /etc/hosts of an injected pod has it.
 const HOST: &str = "orders.databases.svc.cluster.local";
+const ISSUER: &str = "https://id.example";
 const TOKEN: &str = "first.token.of-the-pod";
 /// What performance.md gives a change to reach a live session.
 const SOON: Duration = Duration::from_secs(2);
@@ -117,6 +121,22 @@ impl Pod {
         }
     }
 
+    /// Who acts by a token of this key is an analyst of `corp`.
+    fn present(&self, key: &SigningKey) -> Client {
+        let claims = serde_json::json!({
+            "iss": ISSUER, "aud": "chaperone", "sub": "alice", "exp": now() + 600,
+        });
+        let token = key.sign(&claims).unwrap();
+        let mut client = Client::dial(self.port).unwrap();
+        let own = [("user", "agent"), ("database", self.database.name.as_str())];
+        client.send(&raw::startup(&own)).unwrap();
+        assert_eq!(client.receive().unwrap().unwrap().body, [0, 0, 0, 3]);
+        let password = [token.as_bytes(), &[0]].concat();
+        client.send(&raw::message(b'p', &password)).unwrap();
+        client.greeting = client.until_ready_or_end().unwrap();
+        client
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chaperone-sidecar"));
         command
@@ -184,12 +204,20 @@ impl Pod {
     }
 
     fn psql(&self, conninfo: &str, sql: &str) -> Transcript {
+        self.psql_with(None, conninfo, sql)
+    }
+
+    /// psql with the libpq of another version.
+    fn psql_with(&self, release: Option<Release>, conninfo: &str, sql: &str) -> Transcript {
         let mut command = Command::new(server::shared().unwrap().bin().join("psql"));
         xtask::postgres::without_pg_variables(&mut command);
         command.args(["-XAt", "-c", sql]).arg(format!(
             "port={} user=agent dbname={} {conninfo}",
             self.port, self.database.name
         ));
+        if let Some(release) = release {
+            command.env("LD_LIBRARY_PATH", release.folder().unwrap().join("lib"));
+        }
         clients::run(command, "").unwrap()
     }
 
@@ -700,6 +728,82 @@ fn a_volume_does_not_fill_while_its_evidence_is_taken_in() {
         "{left} segments are left after {rows} statements"
     );
     drop(client);
+    pod.stop(process);
+    pod.verified();
+}
+
+/// A provider whose issuer gave the operator these keys.
+fn provider(keys: &[&SigningKey]) -> ProviderSnapshot {
+    let spec = format!(
+        "issuer: {ISSUER}\naudiences: [chaperone]\njwks: {{discovery: true}}\n\
+         username: {{claim: sub, prefix: 'corp:'}}\n"
+    );
+    let keys: Vec<_> = keys.iter().map(|key| key.published()).collect();
+    ProviderSnapshot {
+        name: "corp".to_owned(),
+        spec: serde_saphyr::from_str(&spec).unwrap(),
+        keys: Some(serde_json::json!({ "keys": keys }).to_string()),
+    }
+}
+
+#[test]
+fn a_token_is_checked_with_the_keys_that_the_operator_hands_out() {
+    let pod = Pod::new();
+    let mut connection = pod.connection(READS);
+    connection.policies[0].spec.subjects =
+        vec![serde_saphyr::from_str("{identity: {provider: corp}}").unwrap()];
+    pod.operator.tell(vec![connection.clone()]);
+    let (old, new) = (SigningKey::ec("k1").unwrap(), SigningKey::ec("k2").unwrap());
+    pod.operator.tell_providers(vec![provider(&[&old])]);
+    let process = pod.start();
+    let mut client = pod.present(&old);
+    let count = client.query("SELECT count(*) FROM notes").unwrap();
+    assert_eq!(count.value().as_deref(), Some("20"), "{}", pod.log());
+
+    // A key that the sidecar lacks is asked for, and the session waits until it comes.
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pod.present(&new).greeting.errors());
+        let asked = wait_for("the operator to be asked", DEADLINE, || {
+            Ok((pod.operator.keys_wanted() == ["corp"]).then_some(()))
+        });
+        assert!(asked.is_ok(), "{asked:?}\n{}", pod.log());
+        pod.operator.tell_providers(vec![provider(&[&new])]);
+        assert_eq!(waiting.join().unwrap(), []);
+    });
+    let refused = pod.present(&old).greeting.error().unwrap();
+    assert!(refused.text().contains("TokenRefused"), "{refused:?}");
+    client
+        .query("SELECT count(*) FROM notes")
+        .unwrap()
+        .ok()
+        .unwrap();
+
+    // A provider that is gone takes its sessions with it.
+    pod.operator.tell_providers(Vec::new());
+    let end = client.to_end().unwrap().error().unwrap();
+    assert!(end.text().contains("TokenRefused"), "{end:?}");
+    pod.stop(process);
+    pod.verified();
+}
+
+/// libpq 17 brought TLS without a question before it.
+#[test]
+fn newer_libpqs_begin_with_tls_at_once() {
+    needs::install(&[Need::Maven, Need::Xz, Need::Releases], true).unwrap();
+    let pod = Pod::new();
+    let process = pod.start();
+    for major in [17, 18] {
+        let release = Release::of(major).unwrap();
+        let conninfo = format!(
+            "host={HOST} hostaddr=127.0.0.1 sslmode=verify-full sslnegotiation=direct sslrootcert={}",
+            pod.path("trust/ca.crt").display()
+        );
+        let said = pod.psql_with(Some(release), &conninfo, "SELECT count(*) FROM notes");
+        assert_eq!(said.ok().unwrap().trim(), "20", "libpq {major}");
+        let other = conninfo.replace(HOST, "other.host");
+        let said = pod.psql_with(Some(release), &other, "SELECT 1");
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
     pod.stop(process);
     pod.verified();
 }

@@ -6,6 +6,9 @@
 //!                                 └ Hold ─► ask ─► wait ─► redeem ─► decide again ─► Permit
 //! ```
 //!
+//! Where a policy selects by identity, [`Enforcement::accepting`] says whose token a session must
+//! begin with, and checks it.
+//!
 //! A [`Session`] holds the policy that applies to its subject right now, the recorder of its
 //! evidence and the way to ask a human. It writes nothing to a target: that takes the
 //! [`Permit`](chaperone_evidence::Permit) which only the recorder mints.
@@ -14,6 +17,7 @@ mod command;
 mod denial;
 mod findings;
 mod hold;
+mod identity;
 mod limits;
 mod metrics;
 mod session;
@@ -21,6 +25,7 @@ mod session;
 pub use command::{Command, Phase};
 pub use denial::Denial;
 pub use hold::{Asked, Waiting};
+pub use identity::{Accepting, KeyRequests};
 pub use limits::RateLimits;
 pub use metrics::Metrics;
 pub use session::{Enforcement, Session, Snapshot, Start};

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use chaperone_approvals::Approvals;
 use chaperone_evidence as evidence;
 use chaperone_evidence::{Permit, Recorder, SessionRecorder};
+use chaperone_identity::{Providers, Verified};
 use chaperone_policy::{
     Access, Decision, Durability, Operation, Policy, PolicySet, Reason, Subject, Verdict, decide,
 };
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::findings::Threshold;
+use crate::identity::{KeyRequests, TOKEN_HINT};
 use crate::{Command, Denial, Metrics, Phase, RateLimits};
 
 /// The policies of one connection as they stand now. A new value replaces it whole.
@@ -23,6 +26,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The compiled policies.
     pub policies: PolicySet,
+    /// Whose tokens can be checked.
+    pub providers: Arc<Providers>,
 }
 
 /// What all sessions of one connection share.
@@ -43,6 +48,8 @@ pub struct Enforcement {
     pub metrics: Metrics,
     /// Rates of the connection.
     pub rates: RateLimits,
+    /// Where keys of a provider are asked for that a token needs and nobody has.
+    pub key_requests: KeyRequests,
 }
 
 /// How a session begins.
@@ -54,6 +61,8 @@ pub struct Start {
     /// `<purpose>/<detail>` (api.md, Annotations), and then for records and approvers only: rules
     /// see the workload's.
     pub purpose: Option<String>,
+    /// The token that the agent presented.
+    pub token: Option<Verified>,
 }
 
 /// One session under enforcement.
@@ -66,6 +75,7 @@ pub struct Session {
     policy: Policy,
     generation: u64,
     pub(crate) record: SessionRecorder,
+    token: Option<Verified>,
     started: Instant,
     denials: Threshold,
     equalities: Threshold,
@@ -100,13 +110,20 @@ impl Enforcement {
     ) -> Result<Session, Denial> {
         let mut snapshot = self.snapshot.clone();
         let current = Arc::clone(&snapshot.borrow_and_update());
+        let subject = match &start.token {
+            None => subject,
+            Some(token) => Arc::new(Subject {
+                delegate: Some(token.delegate().clone()),
+                ..Subject::clone(&subject)
+            }),
+        };
         let selected = current.policies.select(&subject);
         let purpose = narrowed(subject.purpose.as_deref(), start.purpose);
         let record = self
             .recorder
             .begin(evidence::SessionStart {
                 subject: subject.workload.qualified_name(),
-                delegate: subject.delegate.as_ref().map(|d| d.username.clone()),
+                delegate: start.token.as_ref().map(|token| token.record().to_owned()),
                 claims: start.claims,
                 connection: self.connection.clone(),
                 target: self.target.clone(),
@@ -119,13 +136,7 @@ impl Enforcement {
             .map_err(|error| cannot_record(&error))?;
         self.metrics.opened(&self.connection);
         let Some(policy) = selected else {
-            let denial = self.no_policy(&subject);
-            self.metrics.closed(&self.connection, Some(denial.reason));
-            record
-                .end(ended(Some(&denial)))
-                .await
-                .map_err(|error| cannot_record(&error))?;
-            return Err(denial);
+            return Err(self.end_at_once(record, self.no_policy(&subject)).await);
         };
         let findings = policy.findings();
         Ok(Session {
@@ -138,15 +149,51 @@ impl Enforcement {
             equalities: Threshold::new(findings.equality_per_minute.unwrap_or(EQUALITY)),
             policy,
             record,
+            token: start.token,
             started: Instant::now(),
         })
     }
 
+    /// Records a session that began with a token and was refused for it, or for the lack of one;
+    /// gives what the agent is told.
+    pub async fn refuse_token(&self, subject: &Subject, start: Start, denial: Denial) -> Denial {
+        let begun = self.recorder.begin(evidence::SessionStart {
+            subject: subject.workload.qualified_name(),
+            delegate: None,
+            claims: start.claims,
+            connection: self.connection.clone(),
+            target: self.target.clone(),
+            purpose: narrowed(subject.purpose.as_deref(), start.purpose),
+            protocol: self.protocol.to_owned(),
+            policy_digest: String::new(),
+        });
+        match begun {
+            Err(error) => cannot_record(&error),
+            Ok(record) => {
+                self.metrics.opened(&self.connection);
+                self.end_at_once(record, denial).await
+            }
+        }
+    }
+
+    async fn end_at_once(&self, record: SessionRecorder, denial: Denial) -> Denial {
+        self.metrics.closed(&self.connection, Some(denial.reason));
+        match record.end(ended(Some(&denial))).await {
+            Ok(()) => denial,
+            Err(error) => cannot_record(&error),
+        }
+    }
+
     fn no_policy(&self, subject: &Subject) -> Denial {
+        let delegate = subject
+            .delegate
+            .as_ref()
+            .map(|delegate| format!(" with {} of {}", delegate.username, delegate.provider))
+            .unwrap_or_default();
         Denial::new(
             Reason::NoPolicy,
             format!(
-                "no AccessPolicy gives {} access to {}",
+                "no AccessPolicy gives {}{delegate} access to {}",
                 subject.workload.qualified_name(),
                 self.connection
             ),
@@ -194,13 +241,18 @@ impl Session {
     /// Takes up the newest policies; true when they are others than before.
     ///
     /// # Errors
-    /// `NoPolicy` when nothing selects this subject any more: the session must end.
+    /// `NoPolicy` when nothing selects this subject any more, `TokenRequired` and `TokenRefused`
+    /// when who it is is not proven any more: the session must end.
     pub fn refresh(&mut self) -> Result<bool, Denial> {
         let current = Arc::clone(&self.snapshot.borrow_and_update());
         if current.generation == self.generation {
             return Ok(false);
         }
         self.generation = current.generation;
+        if let Some(denial) = self.unproven(&current) {
+            self.policy = Policy::invalid(denial.reason, denial.message.clone());
+            return Err(denial);
+        }
         let Some(policy) = current.policies.select(&self.subject) else {
             self.policy = Policy::invalid(
                 Reason::NoPolicy,
@@ -226,12 +278,47 @@ impl Session {
         Ok(true)
     }
 
-    /// When the session must end, if its policy bounds it.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.policy
-            .limits()
-            .session_duration
-            .and_then(|duration| self.started.checked_add(duration))
+    /// Why a session could not begin under these policies as this one did.
+    fn unproven(&self, current: &Snapshot) -> Option<Denial> {
+        let (reason, message) = match &self.token {
+            Some(token) if token.is_trusted_by(&current.providers) => return None,
+            Some(_) => (
+                Reason::TokenRefused,
+                "the IdentityProvider of the session's token is gone or was changed",
+            ),
+            None if current
+                .policies
+                .identity_providers(&self.subject)
+                .is_empty() =>
+            {
+                return None;
+            }
+            None => (
+                Reason::TokenRequired,
+                "a policy selects by identity now, and this session began without a token",
+            ),
+        };
+        Some(Denial::new(reason, message).with_hint(TOKEN_HINT))
+    }
+
+    /// Why the session must end by now, if it must.
+    pub fn overdue(&self) -> Option<Denial> {
+        // By the wall clock, whatever that has done meanwhile: so is `exp`.
+        let expired = |token: &Verified| token.expires() <= Timestamp::now();
+        if self.token.as_ref().is_some_and(expired) {
+            let denial = Denial::new(
+                Reason::TokenExpired,
+                "the token that this session began with has expired",
+            );
+            return Some(denial.with_hint("connect again with a new token"));
+        }
+        let lasts = self.policy.limits().session_duration?;
+        (self.started.elapsed() >= lasts).then(|| {
+            Denial::new(
+                Reason::SessionExpired,
+                "the session lasted as long as its policy allows",
+            )
+        })
     }
 
     /// Decides, and counts the statement against the connection's rate.

@@ -77,6 +77,12 @@ reasons! {
     TooComplex,
     /// The evidence could not be made durable.
     CannotRecord,
+    /// A policy here selects by identity, and the agent presented no token, or may not yet.
+    TokenRequired,
+    /// The agent's token is not what its issuer signed, or not for here and now.
+    TokenRefused,
+    /// The token that the session began with has expired.
+    TokenExpired,
     /// A limit of the policy or the connection.
     LimitExceeded,
     /// The session lasted as long as it may.

@@ -74,6 +74,23 @@ impl Selector {
     }
 }
 
+impl Selector {
+    /// The IdentityProviders by whose tokens workloads of this namespace are selected.
+    pub(crate) fn providers(&self, of: &str) -> impl Iterator<Item = &str> {
+        let subjects = match self {
+            Selector::Any {
+                namespace,
+                subjects,
+            } if namespace == of => subjects.as_slice(),
+            _ => &[],
+        };
+        subjects.iter().filter_map(|subject| match subject {
+            SubjectSelector::Identity { provider, .. } => Some(provider.as_str()),
+            SubjectSelector::ServiceAccount(_) | SubjectSelector::Pods(_) => None,
+        })
+    }
+}
+
 impl SubjectSelector {
     fn compile(subject: &crds::Subject) -> Result<SubjectSelector, (&'static str, &'static str)> {
         match (

@@ -1,6 +1,6 @@
 //! All policies of one connection, and what they come to for a subject.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chaperone_crds as crds;
@@ -200,6 +200,32 @@ impl PolicySet {
         }
         selected.insert(selecting, policy.clone());
         Some(policy)
+    }
+
+    /// The IdentityProviders whose tokens this workload's sessions must begin with; empty where
+    /// they need none. A policy that selects by identity asks for a token of every session of its
+    /// namespace: who could leave it out would leave out that policy's denials with it. One in
+    /// DryRun asks only where no policy that decides selects the workload, since it must change
+    /// nothing.
+    pub fn identity_providers(&self, workload: &Subject) -> Vec<&str> {
+        let namespace = &workload.workload.namespace;
+        if self.gone.is_some() || !self.admits(namespace) {
+            return Vec::new();
+        }
+        let asks = |source: &Source| source.selector.providers(namespace).next().is_some();
+        let mut deciding = self.policies.iter().filter(|source| !source.dry_run);
+        let decided = deciding
+            .clone()
+            .any(|source| source.selector.selects(workload));
+        if decided && !deciding.any(asks) {
+            return Vec::new();
+        }
+        let named: BTreeSet<&str> = self
+            .policies
+            .iter()
+            .flat_map(|source| source.selector.providers(namespace))
+            .collect();
+        named.into_iter().collect()
     }
 
     fn admits(&self, namespace: &str) -> bool {

@@ -100,6 +100,42 @@ fn a_delegate_is_selected_by_its_provider_and_claims() {
     assert!(!with_groups("evil", r#"["dba"]"#));
 }
 
+/// A world of these policies: namespace, what is before the rules.
+fn subjects(policies: &[&str]) -> World {
+    let mut world = World::new("", &vec![READ_ORDERS; policies.len()]);
+    for (policy, head) in world.policies.iter_mut().zip(policies) {
+        let text = format!("connections: [databases/orders-db]\n{head}\n{READ_ORDERS}");
+        policy.1 = serde_saphyr::from_str(&text).unwrap();
+    }
+    world
+}
+
+#[test]
+fn a_token_is_asked_for_exactly_where_a_policy_that_counts_selects_by_one() {
+    let account = "subjects: [{serviceAccount: report-agent}]";
+    let corp = "subjects: [{serviceAccount: other}, {identity: {provider: corp}}]";
+    let acme = "subjects: [{identity: {provider: acme, claims: {groups: [x]}}}]";
+    let dry = "subjects: [{identity: {provider: dry}}]\nenforcement: DryRun";
+    for (policies, providers) in [
+        (&[account][..], &[][..]),
+        (&[], &[]),
+        (&[account, corp], &["corp"]),
+        (&[corp, acme, acme], &["acme", "corp"]),
+        // What only observes changes nothing for who is decided on, and is all there is for others.
+        (&[account, dry], &[]),
+        (&[dry], &["dry"]),
+        (&[corp, dry], &["corp", "dry"]),
+    ] {
+        let set = subjects(policies).set();
+        assert_eq!(set.identity_providers(&agent()), providers, "{policies:?}");
+    }
+    // Another namespace's policies select nobody here.
+    let set = subjects(&[corp]).set();
+    let mut elsewhere = agent();
+    elsewhere.workload.namespace = "elsewhere".to_owned();
+    assert!(set.identity_providers(&elsewhere).is_empty());
+}
+
 #[test]
 fn deny_wins_over_allow_and_approval_and_says_its_message() {
     let world = World::new(

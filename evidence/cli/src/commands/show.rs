@@ -1,6 +1,6 @@
 //! `show`: a session as a transcript.
 
-use chaperone_evidence::SessionSummary;
+use chaperone_evidence::{DelegateRecord, SessionSummary};
 use serde::Serialize;
 
 use super::Answer;
@@ -78,13 +78,18 @@ fn is_preparation(entry: &Entry) -> bool {
     }
 }
 
+/// As people read it. A text that is none of ours is shown as it is.
+fn described(delegate: &str) -> String {
+    DelegateRecord::parse(delegate).map_or_else(|| delegate.to_owned(), |record| record.describe())
+}
+
 fn print_heading(session: &SessionSummary, output: &mut Output) -> Result<(), CliError> {
     let start = &session.start;
     let title = output.paint(Tone::Bold, &format!("Session {}", session.id));
     let delegate = start
         .delegate
         .as_deref()
-        .map(|delegate| format!(" for {delegate}"))
+        .map(|delegate| format!(" for {}", described(delegate)))
         .unwrap_or_default();
     output.line(&format!(
         "{title}  {}",

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use chaperone_evidence::{
-    Approval, ApprovalEvent, DecisionRecord, EndCause, IntentRecord, Outcome, OutcomeStatus, Phase,
-    SessionSummary, State,
+    Approval, ApprovalEvent, DecisionRecord, DelegateRecord, EndCause, IntentRecord, Outcome,
+    OutcomeStatus, Phase, SessionSummary, State,
 };
 use chaperone_policy::{Durability, Verdict};
 use serde::Serialize;
@@ -20,6 +20,9 @@ pub(crate) struct SessionView {
     pub(crate) subject: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delegate: Option<String>,
+    /// All that is recorded of the token, its chain of actors whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<DelegateRecord>,
     pub(crate) connection: String,
     pub(crate) target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,11 +47,15 @@ pub(crate) struct SessionView {
 
 impl From<&SessionSummary> for SessionView {
     fn from(session: &SessionSummary) -> SessionView {
+        let delegate = session.start.delegate.as_ref();
+        let token = delegate.and_then(|text| DelegateRecord::parse(text));
+        let username = token.as_ref().map(|token| token.username.clone());
         SessionView {
             id: session.id.to_string(),
             state: state_name(session.state),
             subject: session.start.subject.clone(),
-            delegate: session.start.delegate.clone(),
+            delegate: username.or_else(|| delegate.cloned()),
+            token,
             connection: session.start.connection.clone(),
             target: session.start.target.clone(),
             purpose: session.start.purpose.clone(),

@@ -9,11 +9,12 @@ use chaperone_postgres::server::{
     AuthenticationMethod, ConnectError, ConnectOptions, Examination, Privileges, QueryError,
     connect, share_process,
 };
-use chaperone_wire::{AllowSpecial, Resolver};
+use chaperone_wire::Resolver;
 use tokio::time::Instant;
 
 use super::validate::Login;
 use crate::controllers::conditions::Finding;
+use crate::target;
 
 /// Longest one login and its questions may take.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -52,10 +53,7 @@ pub(super) async fn probe(resolver: &Resolver, login: &Login, allow_special: boo
 async fn look(resolver: &Resolver, login: &Login, allow_special: bool) -> Result<Probe, Probe> {
     let deadline = Instant::now() + DEADLINE;
     let options = ConnectOptions {
-        allow_special: match allow_special {
-            true => AllowSpecial::LiteralLoopback,
-            false => AllowSpecial::Nothing,
-        },
+        allow_special: target::special(allow_special),
         allow_md5: false,
         allow_cleartext: false,
         deadline,

@@ -24,6 +24,9 @@ const TOKEN_LOOK: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Between two questions for keys.
+const KEYS_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the operator says.
 #[derive(Debug)]
 pub(crate) enum Update {
@@ -79,6 +82,17 @@ pub(crate) async fn follow(client: Client, mut generation: u64, updates: mpsc::S
                 pause.wait().await;
             }
         }
+    }
+}
+
+/// Asks the operator for keys that tokens need, one provider after another and not in a rush. They
+/// come by the stream; a question that fails is asked again by the next such token.
+pub(crate) async fn ask_for_keys(client: Client, mut asked: mpsc::Receiver<String>) {
+    while let Some(provider) = asked.recv().await {
+        if let Err(error) = client.want_keys(&provider).await {
+            tracing::warn!("keys of IdentityProvider {provider} were not asked for: {error}");
+        }
+        sleep(KEYS_PAUSE).await;
     }
 }
 

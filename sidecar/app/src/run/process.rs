@@ -7,7 +7,8 @@ use std::time::{Duration, Instant as Moment};
 use anyhow::Context;
 use chaperone_approvals::{ApiError, Approvals, Remote};
 use chaperone_control::{AttachAnswer, PodIdentity, SecretBytes, Snapshot};
-use chaperone_enforce::Metrics;
+use chaperone_enforce::{KeyRequests, Metrics};
+use chaperone_identity::Providers;
 use chaperone_policy::{Pod, Reason, Subject, Workload};
 use chaperone_postgres::session::APPLICATION_PROTOCOL;
 use chaperone_wire::AllowSpecial;
@@ -22,7 +23,7 @@ use super::control::Client;
 use super::feed::{self, Update};
 use super::pod_ca::PodCa;
 use super::settings::{Listen, Settings};
-use super::snapshots::{Ready, Suspension, ready};
+use super::snapshots::{Ready, Suspension, providers, ready};
 use super::{evidence, shipping, volume};
 use crate::admin::{Health, router};
 use crate::cli::say;
@@ -74,6 +75,7 @@ struct Process {
     digest_key: SecretBytes,
     subject: Arc<Subject>,
     snapshot: Snapshot,
+    providers: Arc<Providers>,
     generation: u64,
     suspension: Option<Suspension>,
     volume_full: bool,
@@ -145,6 +147,7 @@ impl Starting {
         say(&format!("admin on http://{}", admin.local_addr()?));
         let router = router(self.health.clone());
         let mut tasks = JoinSet::new();
+        let (key_requests, asked) = KeyRequests::new();
         tasks.spawn(async move {
             if let Err(error) = axum::serve(admin, router).await {
                 tracing::error!(%error, "the admin endpoint ended");
@@ -154,15 +157,16 @@ impl Starting {
         let begun = self.begun;
         let process = tokio::select! {
             () = signals.any() => return Ok(()),
-            process = self.attach(&client) => process?,
+            process = self.attach(&client, key_requests) => process?,
         };
+        tasks.spawn(feed::ask_for_keys(client.clone(), asked));
         say(&format!("ready after {} ms", begun.elapsed().as_millis()));
         let (sender, updates) = mpsc::channel(UPDATES);
         tasks.spawn(feed::follow(client, process.snapshot.generation, sender));
         process.serve(updates, signals).await
     }
 
-    async fn attach(self, client: &Client) -> anyhow::Result<Process> {
+    async fn attach(self, client: &Client, key_requests: KeyRequests) -> anyhow::Result<Process> {
         let settings = self.settings.clone();
         // Keys are made while the operator looks at the pod.
         let ca =
@@ -201,6 +205,7 @@ impl Starting {
             tls: Some(ca.server()),
             max_sessions: self.settings.max_sessions,
             data_plane: self.data_plane,
+            key_requests,
         });
         let AttachAnswer {
             pod,
@@ -216,6 +221,7 @@ impl Starting {
             pod,
             digest_key,
             snapshot,
+            providers: Arc::default(),
             generation: 0,
             suspension: None,
             volume_full: false,
@@ -360,6 +366,7 @@ impl Process {
             // Names of /etc/hosts are covered by the leaf that stays.
             tracing::warn!("a certificate for the targets' names could not be made: {error:#}");
         }
+        self.providers = providers(&self.snapshot);
         let subject = subject(&self.pod, &self.snapshot);
         let another = subject != *self.subject;
         if another {
@@ -376,7 +383,7 @@ impl Process {
             });
             if let Some(serving) = &group.serving {
                 for (policies, ready) in serving.policies.iter().zip(all) {
-                    policies.replace(snapshot(self.generation, ready.policies));
+                    policies.replace(snapshot(self.generation, ready.policies, &self.providers));
                 }
             }
             if !same {
@@ -425,7 +432,7 @@ impl Process {
         let (connections, policies) = all
             .into_iter()
             .map(|ready| {
-                let policies = snapshot(self.generation, ready.policies);
+                let policies = snapshot(self.generation, ready.policies, &self.providers);
                 self.plane
                     .connection(&ready.endpoint, &self.subject, policies)
             })

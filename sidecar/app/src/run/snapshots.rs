@@ -2,8 +2,10 @@
 //! manifests takes too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chaperone_control::{ConnectionSnapshot, Snapshot};
+use chaperone_identity::{Providers, Source};
 use chaperone_manifests::policies::compile_set;
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
@@ -52,6 +54,20 @@ pub(crate) fn ready(
         ready.policies = ready.policies.suspended(reason, message);
     }
     ready
+}
+
+/// Whose tokens can be checked under this snapshot.
+pub(crate) fn providers(snapshot: &Snapshot) -> Arc<Providers> {
+    let sources: Vec<Source> = snapshot
+        .identity_providers
+        .iter()
+        .map(|provider| Source {
+            name: provider.name.clone(),
+            spec: provider.spec.clone(),
+            fetched: provider.keys.clone(),
+        })
+        .collect();
+    Arc::new(Providers::new(&sources))
 }
 
 fn usable(

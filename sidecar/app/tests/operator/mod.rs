@@ -19,8 +19,8 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use chaperone_control::{
     Append, Appended, ApprovalState, AttachAnswer, AttachRequest, Cancel, CertificateAnswer,
-    CertificateRequest, ConnectionSnapshot, NewApproval, PodIdentity, Redeem, Refusal, SecretBytes,
-    SessionViews, Snapshot, StreamEvent,
+    CertificateRequest, ConnectionSnapshot, KeysWanted, NewApproval, PodIdentity, ProviderSnapshot,
+    Redeem, Refusal, SecretBytes, SessionViews, Snapshot, StreamEvent,
 };
 use chaperone_crds::{ApprovalPhase, ApprovalVerdict, Review, SessionSpec};
 use chaperone_evidence::audit::{self, Collected, Entry, EntryKind, LogKey, StoreCertificate};
@@ -60,6 +60,7 @@ struct World {
     log: Mutex<Collected>,
     views: Mutex<BTreeMap<String, SessionSpec>>,
     deaf: AtomicBool,
+    keys_wanted: Mutex<Vec<String>>,
 }
 
 struct Answers {
@@ -68,6 +69,7 @@ struct Answers {
     valid_for: SignedDuration,
     labels: BTreeMap<String, String>,
     connections: Vec<ConnectionSnapshot>,
+    identity_providers: Vec<ProviderSnapshot>,
 }
 
 #[derive(Clone)]
@@ -87,6 +89,7 @@ impl Operator {
                 valid_for: SignedDuration::from_hours(1),
                 labels: BTreeMap::new(),
                 connections: Vec::new(),
+                identity_providers: Vec::new(),
             }),
             changed: watch::channel(1).0,
             away: AtomicBool::new(false),
@@ -96,6 +99,7 @@ impl Operator {
             log: Mutex::default(),
             views: Mutex::default(),
             deaf: AtomicBool::new(false),
+            keys_wanted: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -135,6 +139,17 @@ impl Operator {
     pub fn tell(&self, connections: Vec<ConnectionSnapshot>) {
         self.world.answers.lock().unwrap().connections = connections;
         self.changed();
+    }
+
+    /// Changes whose tokens can be checked.
+    pub fn tell_providers(&self, providers: Vec<ProviderSnapshot>) {
+        self.world.answers.lock().unwrap().identity_providers = providers;
+        self.changed();
+    }
+
+    /// The providers whose keys were asked for.
+    pub fn keys_wanted(&self) -> Vec<String> {
+        self.world.keys_wanted.lock().unwrap().clone()
     }
 
     pub fn label(&self, labels: &[(&str, &str)]) {
@@ -244,6 +259,7 @@ fn router(world: Arc<World>) -> Router {
         .route("/v1/audit", post(append))
         .route("/v1/audit/certificate", post(certificate))
         .route("/v1/audit/sessions", post(sessions))
+        .route("/v1/identity/keys", post(keys))
         .layer(from_fn_with_state(Arc::clone(&world), admit))
         .with_state(world)
 }
@@ -268,6 +284,11 @@ async fn admit(State(world): State<Arc<World>>, request: Request, next: Next) ->
     next.run(request).await
 }
 
+async fn keys(State(world): State<Arc<World>>, Json(wanted): Json<KeysWanted>) -> StatusCode {
+    world.keys_wanted.lock().unwrap().push(wanted.provider);
+    StatusCode::NO_CONTENT
+}
+
 impl World {
     fn snapshot(&self) -> Snapshot {
         let answers = self.answers.lock().unwrap();
@@ -276,6 +297,7 @@ impl World {
             valid_until: Timestamp::now() + answers.valid_for,
             labels: answers.labels.clone(),
             connections: answers.connections.clone(),
+            identity_providers: answers.identity_providers.clone(),
         }
     }
 

@@ -54,6 +54,25 @@ pub fn authentication_cleartext_password(out: &mut BytesMut) {
     message(out, backend::tag::AUTHENTICATION, |out| out.put_i32(3));
 }
 
+/// AuthenticationSASL: the mechanisms that may be chosen from.
+pub fn authentication_sasl(out: &mut BytesMut, mechanisms: &[&str]) {
+    message(out, backend::tag::AUTHENTICATION, |out| {
+        out.put_i32(10);
+        for mechanism in mechanisms {
+            cstr(out, mechanism.as_bytes());
+        }
+        out.put_u8(0);
+    });
+}
+
+/// AuthenticationSASLContinue.
+pub fn authentication_sasl_continue(out: &mut BytesMut, data: &[u8]) {
+    message(out, backend::tag::AUTHENTICATION, |out| {
+        out.put_i32(11);
+        out.extend_from_slice(data);
+    });
+}
+
 /// ParameterStatus.
 pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
     message(out, backend::tag::PARAMETER_STATUS, |out| {

@@ -20,7 +20,7 @@ mod error;
 pub mod error_response;
 pub mod frame;
 pub mod frontend;
-mod reader;
+pub(crate) mod reader;
 pub mod row_description;
 pub mod startup;
 pub mod startup_options;

@@ -338,15 +338,8 @@ impl<'a> Engine<'a> {
                 // `unblock` sees that the task is done.
                 Event::Cancelled => {}
                 Event::Tick => {
-                    if self
-                        .flow
-                        .deadline()
-                        .is_some_and(|deadline| deadline <= Instant::now())
-                    {
-                        return Err(Fault::new(
-                            Reason::SessionExpired,
-                            "the session lasted as long as its policy allows",
-                        ));
+                    if let Some(denial) = self.flow.overdue() {
+                        return Err(Fault(denial));
                     }
                     // No answer waits for this. What fails here fails whatever needs the record.
                     if self.flow.record().buffered() > 0 {

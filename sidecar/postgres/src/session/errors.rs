@@ -14,7 +14,8 @@ use crate::codec::{ErrorFields, ErrorResponse, Severity};
 /// The SQLSTATE of a refusal (postgres.md, Wire).
 pub(crate) fn sqlstate(reason: Reason) -> &'static str {
     match reason {
-        Reason::NoPolicy | Reason::TargetAuthentication => "28000",
+        Reason::NoPolicy | Reason::TargetAuthentication | Reason::TokenRequired => "28000",
+        Reason::TokenRefused => "28P01",
         Reason::Cancelled | Reason::ApprovalCancelled => "57014",
         Reason::TooManyPending | Reason::LimitExceeded => "53400",
         Reason::TooManySessions => "53300",
@@ -22,7 +23,7 @@ pub(crate) fn sqlstate(reason: Reason) -> &'static str {
         Reason::ProtocolViolation => "08P01",
         Reason::TargetProtocol | Reason::TargetUnreachable | Reason::TargetTls => "08006",
         Reason::TargetRefused => "08004",
-        Reason::ShuttingDown | Reason::SessionExpired => "57P01",
+        Reason::ShuttingDown | Reason::SessionExpired | Reason::TokenExpired => "57P01",
         Reason::DatabaseDenied => "3D000",
         Reason::TooComplex => "54001",
         Reason::Unparsable => "42601",

@@ -6,7 +6,7 @@
 //! agent ◄─ masked ── backend ◄─ expect (what is owed: pass on, swallow, replace) ◄─── server
 //! ```
 //!
-//! - `handshake`: encryption, cancel requests; `startup`: settings at connect, login to the server;
+//! - `handshake`: encryption, cancel requests; `authenticate`: a token; `startup`: settings at connect, login to the server;
 //! - `engine`: the loop that owns both sockets; everything else is called from it;
 //! - `frontend`, `extended`, `bind`: what the agent asks for;
 //! - `backend`, `results`: what the server says;
@@ -16,6 +16,7 @@
 //!
 //! It decides nothing, records only through `enforce`, and masks only by `chaperone-mask`.
 
+mod authenticate;
 mod backend;
 mod bind;
 mod cancel;

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 
+use super::authenticate::{self, Unproven};
+use super::cancel::CancelKey;
 use super::engine::{Engine, Fault, Parts};
 use super::errors::error_response;
 use super::handshake::{self, Opened};
@@ -57,26 +59,34 @@ pub(super) async fn serve(connections: &[Arc<Connection>], tcp: TcpStream, drain
         let denial = Denial::new(Reason::Internal, "no random numbers for a cancel key");
         return refuse(&mut agent, &denial).await;
     };
-    let flow = match connection
-        .enforcement
-        .open(
-            Arc::clone(&connection.subject),
-            Start {
-                claims: claims(&startup),
-                purpose: startup
-                    .settings
-                    .iter()
-                    .rev()
-                    .find(|(name, _)| name == "application_name")
-                    .map(|(_, value)| value.clone()),
-            },
-        )
-        .await
-    {
+    let mut start = Start {
+        claims: claims(&startup),
+        purpose: startup
+            .settings
+            .iter()
+            .rev()
+            .find(|(name, _)| name == "application_name")
+            .map(|(_, value)| value.clone()),
+        token: None,
+    };
+    let (enforcement, subject) = (&connection.enforcement, &connection.subject);
+    if let Some(accepting) = enforcement.accepting(subject) {
+        let until = tokio::time::Instant::now() + connection.bounds.startup;
+        match authenticate::token(&mut agent, &mut buffer, &startup, accepting, until).await {
+            Ok(verified) => start.token = Some(verified),
+            Err(Unproven::Gone) => return,
+            Err(Unproven::Refused(denial)) => {
+                let denial = enforcement.refuse_token(subject, start, denial).await;
+                return refuse(&mut agent, &denial).await;
+            }
+        }
+    }
+    // What has to come before authentication has come if there was one.
+    let negotiated = start.token.is_some();
+    let mut flow = match enforcement.open(Arc::clone(subject), start).await {
         Ok(flow) => flow,
         Err(denial) => return refuse(&mut agent, &denial).await,
     };
-    let mut flow = flow;
     match log_in(connection, &mut flow, &startup).await {
         Err(Fault(denial)) => {
             refuse(&mut agent, &denial).await;
@@ -91,7 +101,7 @@ pub(super) async fn serve(connections: &[Arc<Connection>], tcp: TcpStream, drain
             masks,
             record_masks,
         }) => {
-            let greeting = greeting(&startup, &mut server, key.pid, &key.key);
+            let greeting = greeting(&startup, negotiated, &mut server, &key);
             let role = connection.credential.username.clone();
             let cancel_handle = server.cancel_handle();
             let (server_reader, server_writer) = server.stream.into_split();
@@ -242,6 +252,10 @@ async fn settings(flow: &mut Flow, startup: &Startup) -> Result<Vec<(String, Str
     let mut passed = Vec::new();
     let mut accesses: Vec<Access> = Vec::new();
     for (name, value) in &startup.settings {
+        // Says how a token is brought, and means nothing to the server.
+        if authenticate::is_ours(name) {
+            continue;
+        }
         // psql without LANG asks for SQL_ASCII; it is logged in and answered as UTF8.
         if name == "client_encoding" {
             let normal: String = value
@@ -345,24 +359,36 @@ pub(super) fn masks(connection: &Connection, policy: &Policy) -> Result<(Masks, 
 }
 
 /// What the agent is told once the server has let us in.
-fn greeting(startup: &Startup, server: &mut ServerConnection, pid: i32, key: &[u8]) -> BytesMut {
+fn greeting(
+    startup: &Startup,
+    negotiated: bool,
+    server: &mut ServerConnection,
+    key: &CancelKey,
+) -> BytesMut {
     let mut out = BytesMut::new();
-    if startup.needs_negotiation() {
-        encode::negotiate_protocol_version(
-            &mut out,
-            startup.version.negotiated().minor,
-            &startup.protocol_options,
-        );
+    if !negotiated {
+        negotiate(startup, &mut out);
     }
     encode::authentication_ok(&mut out);
     for (name, value) in &server.parameters {
         encode::parameter_status(&mut out, name, value);
     }
-    encode::backend_key_data(&mut out, pid, key);
+    encode::backend_key_data(&mut out, key.pid, &key.key);
     encode::ready_for_query(&mut out, TransactionStatus::Idle);
     // Parameter changes seen while we logged in are in `parameters`; notices are ours to drop.
     server.deferred.clear();
     out
+}
+
+/// Answers an unknown minor version and unknown options; comes before authentication.
+pub(super) fn negotiate(startup: &Startup, out: &mut BytesMut) {
+    if startup.needs_negotiation() {
+        encode::negotiate_protocol_version(
+            out,
+            startup.version.negotiated().minor,
+            &startup.protocol_options,
+        );
+    }
 }
 
 async fn refuse(agent: &mut Stream, denial: &Denial) {

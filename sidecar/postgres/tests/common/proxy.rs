@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chaperone_approvals::{Approvals, Folder, SystemClock, Verdict};
 use chaperone_crds::{AccessPolicySpec, ConnectionSpec};
-use chaperone_enforce::{Enforcement, Metrics, RateLimits, Snapshot};
+use chaperone_enforce::{Enforcement, KeyRequests, Metrics, RateLimits, Snapshot};
 use chaperone_evidence::{
     AttachIdentity, Record, Recorder, Selection, Sessions, Shown, SpoolOptions, Store, verify,
 };
@@ -144,6 +144,7 @@ impl Proxy {
                 }),
                 metrics: Metrics::new().unwrap(),
                 rates: RateLimits::new(),
+                key_requests: KeyRequests::default(),
             }),
             subject: Arc::new(Subject {
                 workload: Workload {
@@ -393,6 +394,7 @@ fn compile(world: &World<'_>, generation: u64) -> Arc<Snapshot> {
     };
     Arc::new(Snapshot {
         generation,
+        providers: Arc::default(),
         policies: PolicySet::compile(&named, &policies),
     })
 }
