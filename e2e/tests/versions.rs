@@ -17,7 +17,7 @@ const RULES: &str = "  - {name: read, action: Allow, sql: {effects: [Read, BulkE
   - {name: totals, action: Allow, sql: {effects: [Read], relations: [reporting.totals]}}
   - {name: sleep, action: Allow, sql: {effects: [Execute], functions: [pg_catalog.pg_sleep]}}";
 
-/// What a supported server and a test that checks it are.
+/// One part of the conversation.
 type Check = fn(&Running<'_>) -> Result<()>;
 
 const CHECKS: [(&str, Check); 9] = [
@@ -44,6 +44,7 @@ fn the_whole_conversation_works_on(major: u32) -> Result<()> {
     let lab = Lab::behind(database, port)?;
     lab.guardrails(MASKING)?;
     lab.policy("all", RULES)?;
+    make_objects(&lab)?;
     let running = lab.start()?;
     for (what, check) in CHECKS {
         check(&running).with_context(|| format!("{what} on PostgreSQL {major}"))?;
@@ -202,10 +203,9 @@ fn copy(running: &Running<'_>) -> Result<()> {
     client.close()
 }
 
-/// Views, partitions and generated columns are found in the catalog of every version.
-fn catalog_facts(running: &Running<'_>) -> Result<()> {
-    let database = &running.lab.database;
-    database.sql(
+/// What a catalog has to tell about: made before the sidecar first reads it.
+fn make_objects(lab: &Lab) -> Result<()> {
+    lab.database.sql(
         "CREATE VIEW contacts AS SELECT id, email AS reach FROM customers;
          CREATE MATERIALIZED VIEW kept AS SELECT email FROM customers;
          CREATE FUNCTION mails() RETURNS SETOF text LANGUAGE sql STABLE AS 'SELECT email FROM customers';
@@ -214,30 +214,26 @@ fn catalog_facts(running: &Running<'_>) -> Result<()> {
          INSERT INTO parted VALUES (1, 'one');
          GRANT SELECT ON contacts, kept, parted, parted_1 TO PUBLIC",
     )?;
-    running.lab.policy(
-        "more",
-        "  - {name: more, action: Allow, sql: {effects: [Read], relations: [public.contacts, public.kept, public.parted]}}
+    lab.policy(
+        "objects",
+        "  - {name: objects, action: Allow, sql: {effects: [Read], relations: [public.contacts, public.kept, public.parted]}}
   - {name: mails, action: Allow, sql: {effects: [Execute], functions: [public.mails]}}",
-    )?;
-    // Sessions begin with newly read facts once they are a session's first.
-    let reads = |sql: &'static str| -> Result<String> {
-        let rows = wait_for(&format!("{sql} to be allowed"), DEADLINE, || {
-            let mut client = running.client()?;
-            let reply = client.query(sql)?;
-            Ok(reply.errors().is_empty().then(|| reply.rows()))
-        })?;
-        let text = format!("{rows:?}");
-        without_raw(&text)?;
-        Ok(text)
+    )
+}
+
+/// Views, functions and partitions are found in the catalog of every version.
+fn catalog_facts(running: &Running<'_>) -> Result<()> {
+    let mut client = running.client()?;
+    let mut read = |sql: &str| -> Result<String> {
+        let rows = format!("{:?}", client.query(sql)?.ok()?.rows());
+        without_raw(&rows)?;
+        Ok(rows)
     };
-    ensure!(reads("SELECT reach FROM contacts")?.contains("[masked]"));
-    reads("SELECT email FROM kept")?;
-    reads("SELECT mails()")?;
-    ensure!(reads("SELECT body FROM parted")?.contains("one"));
-    let partition = running
-        .client()?
-        .query("SELECT c.reltuples FROM pg_catalog.pg_class c WHERE relname = 'orders'")?;
-    ensure!(partition.errors().is_empty(), "{:?}", partition.errors());
+    ensure!(read("SELECT reach FROM contacts")?.contains("[masked]"));
+    read("SELECT email FROM kept")?;
+    read("SELECT mails()")?;
+    ensure!(read("SELECT body FROM parted")?.contains("one"));
+    read("SELECT c.relkind FROM pg_catalog.pg_class c WHERE relname = 'orders'")?;
     // What psql asks of a catalog when somebody looks around.
     let said = running.psql("\\d customers\n\\dt\n\\df\n\\dn\n")?;
     ensure!(
