@@ -71,7 +71,7 @@ pub struct Run {
 /// Options of `standalone`.
 #[derive(Debug, Clone, Args)]
 pub struct Standalone {
-    /// Folder of Connection, AccessPolicy, Secret and ConfigMap manifests; watched.
+    /// Folder of Connection, AccessPolicy, IdentityProvider, Secret and ConfigMap manifests; watched.
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
     /// Folder that keeps evidence and approvals; made if it is missing.
