@@ -12,8 +12,10 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod corpus;
 pub mod faults;
 pub mod lab;
+pub mod needles;
 pub mod raw;
 pub mod relay;
 pub mod server;

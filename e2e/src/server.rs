@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, anyhow};
 use xtask::postgres::{Postgres, Settings};
 
+use crate::raw::Client;
 use crate::relay::find;
 
 /// Values of the seed's masked columns, none of which may appear anywhere on our side.
@@ -71,6 +72,45 @@ impl Database {
             name,
             port: server.port(),
         })
+    }
+
+    /// A byte for byte copy, OIDs included, with a role of its own. Nobody may be connected to this
+    /// one meanwhile.
+    pub fn copied(&self) -> Result<Database> {
+        let server = shared()?;
+        let name = format!("{}_copy", self.name);
+        server.sql(
+            "postgres",
+            &format!("CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'"),
+        )?;
+        server.sql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE {} OWNER {name}", self.name),
+        )?;
+        Ok(Database {
+            name,
+            port: self.port,
+        })
+    }
+
+    /// A connection past the sidecar, as a superuser.
+    pub fn direct(&self) -> Result<Client> {
+        // pg_hba.conf names this role (xtask, `postgres.rs`).
+        const ROLE: &str = "plain_password";
+        shared()?.sql(
+            "postgres",
+            &format!(
+                "DO $$ BEGIN CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD '{PASSWORD}'; \
+                 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+            ),
+        )?;
+        Client::direct(self.port, ROLE, PASSWORD, &self.name)
+    }
+
+    /// Lets the agent's role do everything, so that only the sidecar is in its way.
+    pub fn make_superuser(&self) -> Result<()> {
+        shared()?.sql("postgres", &format!("ALTER ROLE {} SUPERUSER", self.name))?;
+        Ok(())
     }
 
     /// Runs SQL as the superuser, past the sidecar.
