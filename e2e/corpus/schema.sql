@@ -19,6 +19,7 @@ ALTER TABLE customers
   ADD mail_copy text GENERATED ALWAYS AS (lower(email)) STORED,
   ADD initials text GENERATED ALWAYS AS (left(email, 6)) STORED,
   ADD CHECK (credit >= 0), ADD UNIQUE (card_number);
+ALTER TABLE orders DROP CONSTRAINT orders_customer_id_fkey;
 CREATE INDEX ON customers (email);
 CREATE STATISTICS customers_statistics (mcv) ON name, tags FROM customers;
 CREATE STATISTICS customers_expressions ON (lower(email)) FROM customers;

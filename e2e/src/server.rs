@@ -77,8 +77,13 @@ impl Database {
     /// A byte for byte copy, OIDs included, with a role of its own. Nobody may be connected to this
     /// one meanwhile.
     pub fn copied(&self) -> Result<Database> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
         let server = shared()?;
-        let name = format!("{}_copy", self.name);
+        let name = format!(
+            "{}_copy_{}",
+            self.name,
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         server.sql(
             "postgres",
             &format!("CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'"),

@@ -68,7 +68,7 @@ SELECT ARRAY[email] FROM customers
 SELECT ARRAY[ARRAY[email, card_number]] FROM customers
 SELECT ARRAY[email]::text FROM customers
 SELECT array_agg(email) FROM customers
-SELECT array_agg(tags) FROM customers
+SELECT array_agg(tags) FROM customers WHERE id = 1
 SELECT array_agg(email ORDER BY id) FROM customers
 SELECT unnest(ARRAY[email]) FROM customers
 SELECT unnest(tags) FROM customers

@@ -9,8 +9,6 @@ COPY customers TO STDOUT (FORMAT csv, QUOTE '@', ESCAPE 'a')
 COPY customers TO STDOUT (FORMAT csv, QUOTE 'z', ESCAPE 'z')
 COPY customers TO STDOUT (FORMAT csv, NULL '[masked]')
 COPY customers TO STDOUT (DELIMITER '|', NULL 'x')
-COPY customers TO STDOUT (DELIMITER '.')
-COPY customers TO STDOUT (DELIMITER '4')
 COPY customers (email, name) TO STDOUT (DELIMITER '@')
 COPY customers TO STDOUT (FORMAT text, ENCODING 'LATIN1')
 COPY customers TO STDOUT (FORMAT text, ENCODING 'UTF8')
@@ -26,10 +24,6 @@ COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'false')
 COPY customers (email) TO STDOUT (FORMAT csv, HEADER OFF)
 COPY customers (email) TO STDOUT (FORMAT csv, HEADER false)
 COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'OfF')
-COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'of')
-COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'f')
-COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'n')
-COPY customers (email) TO STDOUT (FORMAT csv, HEADER 'no')
 COPY customers (email) TO STDOUT (FORMAT text, HEADER false)
 COPY customers (email) TO STDOUT (FORMAT text, HEADER)
 COPY (SELECT * FROM customers) TO STDOUT
@@ -61,10 +55,10 @@ COPY notes TO STDOUT; COPY customers TO STDOUT
 COPY public.customers (card_number, email) TO STDOUT
 SET search_path = other ;; COPY public.customers (email) TO STDOUT
 SET search_path = other; COPY public.customers (email) TO STDOUT
-ALTER TABLE customers DROP name ;; COPY customers TO STDOUT
-ALTER TABLE customers ADD x int, DROP name ;; COPY customers TO STDOUT
-ALTER TABLE customers DROP name; ALTER TABLE customers ADD x int; COPY customers TO STDOUT
-ALTER TABLE customers DROP name; COPY customers (id, email) TO STDOUT
-ALTER TABLE customers RENAME name TO x ;; ALTER TABLE customers DROP credit, ADD name text ;; COPY customers TO STDOUT
+ALTER TABLE customers DROP COLUMN name CASCADE ;; COPY customers TO STDOUT
+ALTER TABLE customers ADD x int, DROP COLUMN name CASCADE ;; COPY customers TO STDOUT
+ALTER TABLE customers DROP COLUMN name CASCADE; ALTER TABLE customers ADD x int; COPY customers TO STDOUT
+ALTER TABLE customers DROP COLUMN name CASCADE; COPY customers (id, email) TO STDOUT
+ALTER TABLE customers RENAME name TO x ;; ALTER TABLE customers DROP credit CASCADE, ADD name text ;; COPY customers TO STDOUT
 # COPY into something
 COPY (SELECT email FROM customers) TO PROGRAM 'cat >/dev/null' ;; SELECT email FROM customers

@@ -55,10 +55,10 @@ SAVEPOINT a ;; SET search_path = other ;; PREPARE p AS SELECT email FROM custome
 SELECT set_config('search_path', 'public', false) ;; SELECT email FROM customers
 SET search_path = other; SELECT set_config('search_path', 'public', true); SELECT email FROM customers
 SET search_path = other ;; DECLARE c CURSOR FOR SELECT email FROM customers ;; SET search_path = public ;; CLOSE c ;; DECLARE c CURSOR FOR SELECT email FROM customers ;; FETCH ALL FROM c
-SET search_path = other ;; SELECT take_path() ;; SELECT email FROM customers
+SET search_path = other ;; SELECT public.take_path() ;; SELECT email FROM customers
 SET search_path = '' ;; SELECT email FROM public.customers
 SET search_path = pg_catalog ;; SELECT email FROM public.customers
-SET search_path = other, public ;; SELECT email FROM other.customers o RIGHT JOIN public.customers p USING (id) UNION ALL SELECT p.email FROM public.customers p
+SET search_path = other, public ;; SELECT p.email FROM other.customers o RIGHT JOIN public.customers p USING (id) UNION ALL SELECT p.email FROM public.customers p
 SET search_path = "$user", public ;; SELECT email FROM customers
 SET SCHEMA 'public' ;; SELECT email FROM customers
 SET search_path TO DEFAULT ;; SELECT email FROM customers

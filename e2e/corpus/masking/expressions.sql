@@ -19,7 +19,7 @@ SELECT x.* FROM customers * x
 SELECT email FROM customers TABLESAMPLE bernoulli (100)
 SELECT email FROM customers FOR UPDATE
 SELECT email FROM customers LIMIT 1 OFFSET 0
-SELECT email FROM customers FETCH FIRST 2 ROWS WITH TIES
+SELECT email FROM customers ORDER BY id FETCH FIRST 2 ROWS WITH TIES
 SELECT ALL email FROM customers WHERE true
 # casts
 SELECT email::text FROM customers
@@ -29,7 +29,7 @@ SELECT email::char(6) FROM customers
 SELECT email::name FROM customers
 SELECT email::bytea FROM customers
 SELECT email::bpchar FROM customers
-SELECT email::"char" || right(email, 10) FROM customers
+SELECT email::"char"::text || right(email, 10) FROM customers
 SELECT ('{' || email || '}')::text[] FROM customers
 SELECT email::citext FROM customers
 SELECT card_number::numeric FROM customers
@@ -38,7 +38,7 @@ SELECT card_number::float8 FROM customers
 SELECT salary::text FROM customers
 SELECT salary::numeric FROM customers
 SELECT salary::float8 FROM customers
-SELECT salary::money FROM customers
+SELECT salary::money::numeric FROM customers
 SELECT salary::oid FROM customers
 SELECT salary::bit(64)::bigint FROM customers
 SELECT profile::text FROM customers

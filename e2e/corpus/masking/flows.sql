@@ -15,7 +15,7 @@ INSERT INTO notes VALUES (900, mail_of(1)) RETURNING body
 INSERT INTO notes SELECT 900, email FROM list_customers() WHERE id = 1 RETURNING body
 INSERT INTO notes SELECT 900, mail FROM customers_view WHERE id = 1 RETURNING body
 INSERT INTO notes SELECT 900, email FROM customers_materialized WHERE id = 1 RETURNING body
-INSERT INTO notes SELECT 900, max(most_common_vals::text) FROM pg_stats WHERE tablename = 'customers' AND attname = 'tags' RETURNING body
+INSERT INTO notes SELECT 900, concat(most_common_elems::text) FROM pg_stats WHERE tablename = 'customers' AND attname = 'tags' RETURNING body
 INSERT INTO notes SELECT 1, email FROM customers WHERE id = 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body RETURNING body
 INSERT INTO notes SELECT 1, 'x' ON CONFLICT (id) DO UPDATE SET body = (SELECT email FROM customers WHERE id = 1) RETURNING body
 INSERT INTO customers (id, name, email, card_number, credit) SELECT id + 900, email, '', '9' || id, 0 FROM customers RETURNING name
@@ -23,7 +23,6 @@ INSERT INTO customers (id, name, email, card_number, credit) VALUES (1, 'x', 'x'
 INSERT INTO customers (id, name, email, card_number, credit) VALUES (1, 'x', 'x', 'x', 0) ON CONFLICT (id) DO UPDATE SET (name, credit) = ROW (customers.email, 0) RETURNING name
 INSERT INTO customers AS c (id, name, email, card_number, credit) VALUES (1, 'x', 'x', 'x', 0) ON CONFLICT (id) DO UPDATE SET name = c.email || excluded.name RETURNING c.name
 INSERT INTO other.customers SELECT id + 900, email, '' FROM customers RETURNING name
-INSERT INTO notes TABLE two_texts RETURNING body
 UPDATE notes SET body = (SELECT email FROM customers LIMIT 1) RETURNING body
 UPDATE notes SET body = email FROM customers WHERE notes.id = customers.id RETURNING body
 UPDATE notes n SET body = c.email || '' FROM customers AS c WHERE n.id = c.id RETURNING n.body
@@ -94,14 +93,14 @@ CREATE RULE r AS ON DELETE TO customers DO ALSO INSERT INTO two_texts VALUES (OL
 CREATE RULE r AS ON DELETE TO pins DO ALSO NOTIFY x ;; CREATE RULE r2 AS ON DELETE TO pins DO ALSO INSERT INTO two_texts VALUES (OLD.*) ;; DELETE FROM pins ;; TABLE two_texts
 CREATE TRIGGER t AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION keep_row() ;; UPDATE customers SET credit = credit ;; SELECT kept FROM kept_rows
 CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION keep_row() ;; UPDATE customers SET credit = credit ;; SELECT kept FROM kept_rows
-ALTER TABLE customers ADD words tsvector ;; CREATE TRIGGER t BEFORE UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger(words, 'pg_catalog.simple', email) ;; UPDATE customers SET credit = credit ;; SELECT words FROM customers
+ALTER TABLE customers ADD words tsvector ;; CREATE TRIGGER t BEFORE UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger(words, 'pg_catalog.simple', email) ;; ALTER TABLE customers DISABLE TRIGGER announce ;; UPDATE customers SET credit = credit ;; SELECT words FROM customers
 ALTER TABLE notes ALTER body SET DEFAULT mail_of(1) ;; INSERT INTO notes (id) VALUES (900) RETURNING body
 CREATE TABLE stolen (id int, body text DEFAULT mail_of(1)) ;; INSERT INTO stolen VALUES (1) RETURNING body
 ALTER TABLE notes ADD stolen text DEFAULT mail_of(1) ;; SELECT stolen FROM notes LIMIT 1
 ALTER TABLE customers ADD stolen text GENERATED ALWAYS AS (lower(email)) STORED ;; SELECT stolen FROM customers
 ALTER TABLE customers ADD stolen text ;; UPDATE customers SET stolen = email ;; SELECT stolen FROM customers
-ALTER TABLE notes ALTER body TYPE text USING mail_of(id) ;; SELECT body FROM notes WHERE id < 3 ORDER BY id
-ALTER TABLE customers ALTER name TYPE text USING email ;; SELECT name FROM customers
+ALTER TABLE two_texts ADD x int ;; INSERT INTO two_texts VALUES (1, 'x') ;; ALTER TABLE two_texts ALTER body TYPE text USING mail_of(id) ;; TABLE two_texts
+ALTER TABLE pins ALTER id TYPE text USING pin || 'x' ;; SELECT id FROM pins
 CREATE FUNCTION stolen() RETURNS void LANGUAGE sql AS 'INSERT INTO notes SELECT 900, email FROM customers WHERE id = 1' ;; SELECT stolen() ;; SELECT body FROM notes WHERE id = 900
 CREATE FUNCTION stolen() RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO notes SELECT 900, email FROM customers WHERE id = 1; END' ;; SELECT stolen() ;; SELECT body FROM notes WHERE id = 900
 CREATE PROCEDURE stolen() LANGUAGE sql AS 'INSERT INTO notes SELECT 900, email FROM customers WHERE id = 1' ;; CALL stolen() ;; SELECT body FROM notes WHERE id = 900
@@ -121,7 +120,7 @@ ALTER TABLE customers RENAME name TO was_name ;; ALTER TABLE customers RENAME em
 ALTER TABLE customers ALTER mail_copy DROP EXPRESSION ;; SELECT mail_copy FROM customers
 CREATE TABLE top (email text) ;; ALTER TABLE customers INHERIT top ;; SELECT email FROM top
 CREATE TABLE top (LIKE customers) ;; ALTER TABLE customers INHERIT top ;; SELECT t.email FROM ONLY top o RIGHT JOIN top t ON false
-CREATE TABLE top (id int, email text, region text) PARTITION BY LIST (region) ;; ALTER TABLE top ATTACH PARTITION people DEFAULT ;; SELECT email FROM top
+CREATE TABLE top (id int, email text, region text, same int) PARTITION BY LIST (region) ;; ALTER TABLE top ATTACH PARTITION people DEFAULT ;; SELECT email FROM top
 CREATE TABLE people_new PARTITION OF people FOR VALUES IN ('xx') ;; UPDATE people SET region = 'xx' ;; SELECT email FROM people_new
 CREATE SCHEMA mine ;; CREATE VIEW mine.customers AS SELECT * FROM public.customers ;; SET search_path = mine ;; SELECT email FROM customers
 CREATE TEMP TABLE customers (id int, email text) ;; INSERT INTO customers SELECT id, email FROM public.customers ;; SELECT email FROM customers
@@ -136,10 +135,10 @@ SELECT lo_from_bytea(4711, photo) FROM customers WHERE id = 1 ;; SELECT data FRO
 SELECT pg_advisory_lock(salary) FROM customers WHERE id = 1 ;; SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory'
 SELECT pg_try_advisory_xact_lock(salary) FROM customers WHERE id = 1 ;; SELECT objid::text FROM pg_locks WHERE locktype = 'advisory'
 CREATE SEQUENCE s ;; SELECT setval('s', salary) FROM customers WHERE id = 1 ;; SELECT last_value FROM s
-CREATE SEQUENCE s ;; SELECT setval('s', salary) IS NULL FROM customers WHERE id = 1 ;; SELECT currval('s'), lastval()
+CREATE SEQUENCE s ;; SELECT setval('s', salary) IS NULL FROM customers WHERE id = 1 ;; SELECT currval('s')
 SELECT pg_logical_emit_message(true, 'x', email)::text || email FROM customers WHERE id = 1
 PREPARE w (text) AS INSERT INTO notes SELECT 900, email FROM customers WHERE id = 1 RETURNING body || $1 ;; EXECUTE w ('')
 DECLARE c CURSOR FOR SELECT * FROM notes FOR UPDATE ;; FETCH 1 FROM c ;; UPDATE notes SET body = (SELECT email FROM customers WHERE id = 1) WHERE CURRENT OF c RETURNING body
 INSERT INTO two_texts SELECT id, email FROM customers ;; COPY two_texts TO STDOUT
-INSERT INTO two_texts SELECT id, email FROM customers ;; ANALYZE two_texts ;; SELECT histogram_bounds::text || most_common_vals::text FROM pg_stats WHERE tablename = 'two_texts'
+INSERT INTO two_texts SELECT id, email FROM customers ;; ANALYZE two_texts ;; SELECT concat(histogram_bounds::text, most_common_vals::text) FROM pg_stats WHERE tablename = 'two_texts' AND attname = 'body'
 COMMENT ON TABLE notes IS 'x' ;; SELECT obj_description('notes'::regclass) || email FROM customers

@@ -6,11 +6,11 @@ infer: SELECT id FROM customers WHERE email >= 'm' AND id > 0
 infer: SELECT id FROM customers WHERE email BETWEEN 'a' AND 'm'
 infer: SELECT id FROM customers WHERE email ~ '^[b-l]'
 infer: SELECT id FROM customers WHERE email SIMILAR TO '[b-l]%'
-infer: SELECT id FROM customers WHERE email ILIKE '%B%' OR length(email) > 24
+infer: SELECT id FROM customers WHERE email ILIKE 'B%' OR email ILIKE 'F%'
 infer: SELECT id FROM customers WHERE email ^@ 'p' OR length(email) < 24
 infer: SELECT id FROM customers WHERE starts_with(email, 'p') OR length(email) < 24
 infer: SELECT id FROM customers WHERE left(email, 1) < 'm'
-infer: SELECT id FROM customers WHERE length(email) = 21
+infer: SELECT id FROM customers WHERE length(email) = 20
 infer: SELECT id FROM customers WHERE octet_length(photo) > 24
 infer: SELECT id FROM customers WHERE email <> 'x' AND email < 'm'
 infer: SELECT id FROM customers WHERE email IN (SELECT email FROM customers WHERE salary > 500000000)
@@ -39,9 +39,9 @@ infer: SELECT id FROM customers WHERE tags < ARRAY['m']
 infer: SELECT id FROM customers WHERE array_to_string(tags, '') < 'm'
 infer: SELECT id FROM customers WHERE photo < 'm'::bytea
 infer: SELECT id FROM customers WHERE doc::text < '<s>m'
-infer: SELECT id FROM customers c WHERE c::text LIKE '(%,b%'OR length(c::text) > 120
+infer: SELECT id FROM customers c WHERE length(c::text) > length((SELECT '(1,Ada,' || repeat('x', 200)))
 infer: SELECT id FROM customers c WHERE to_jsonb(c)->>'email' < 'm'
-infer: SELECT id FROM customers c WHERE c > (SELECT d FROM customers d WHERE id = 2) AND email > 'm'
+infer: SELECT id FROM customers c WHERE ROW(c.email) > (SELECT ROW(d.email) FROM customers d WHERE id = 2)
 infer: SELECT id FROM customers WHERE EXISTS (SELECT 1 WHERE email < 'm')
 infer: SELECT id FROM customers WHERE id IN (SELECT id FROM customers WHERE email < 'm')
 infer: SELECT id FROM customers WHERE pg_column_size(email) > 24
@@ -55,7 +55,7 @@ infer: SELECT id FROM customers WHERE textrange('a', 'm') @> email
 infer: SELECT id FROM customers WHERE int8range(0, 500000000) @> salary
 infer: SELECT id FROM customers WHERE width_bucket(salary, 0, 1000000000, 2) = 1
 infer: SELECT id FROM customers JOIN (VALUES ('m')) v (x) ON email < x
-infer: SELECT id FROM customers c JOIN notes n ON length(c.email) = n.id
+infer: SELECT c.id FROM customers c JOIN notes n ON length(c.email) = n.id
 infer: SELECT n.id FROM customers c RIGHT JOIN notes n ON n.id = length(c.email) WHERE c.id = 1
 infer: SELECT c.id FROM customers c, customers d WHERE c.email < d.email AND d.id = 2
 infer: SELECT c.id FROM customers c JOIN customers d USING (email) WHERE c.id <> d.id
@@ -72,7 +72,7 @@ infer: SELECT id FROM customers ORDER BY email USING <
 infer: SELECT id FROM customers c ORDER BY (c).email, id
 infer: SELECT id FROM customers ORDER BY CASE WHEN email < 'm' THEN -id ELSE id END
 infer: SELECT id FROM customers ORDER BY email LIMIT 1
-infer: SELECT id FROM customers ORDER BY email < 'm', id * (length(email) - 22)
+infer: SELECT id FROM customers ORDER BY email < 'm', id * (length(email) - 21)
 infer: SELECT DISTINCT ON (email) id FROM customers
 infer: SELECT count(*) FROM (SELECT DISTINCT email FROM customers) s
 infer: SELECT DISTINCT email FROM customers
@@ -92,12 +92,12 @@ infer: SELECT id, rank() OVER (ORDER BY email) FROM customers ORDER BY id
 infer: SELECT id, count(*) OVER (PARTITION BY email) FROM customers ORDER BY id
 infer: SELECT first_value(id) OVER (ORDER BY email, id) FROM customers
 infer: SELECT id, count(*) OVER w FROM customers WINDOW w AS (PARTITION BY email) ORDER BY id
-infer: SELECT count(*) OVER (ORDER BY salary RANGE BETWEEN 1000000 PRECEDING AND CURRENT ROW), id FROM customers ORDER BY id
+infer: SELECT count(*) OVER (ORDER BY salary RANGE BETWEEN 100000000 PRECEDING AND CURRENT ROW), id FROM customers ORDER BY id
 infer: SELECT rank('m') WITHIN GROUP (ORDER BY email) FROM customers
 infer: SELECT id FROM customers WHERE email = (SELECT max(email) FROM customers)
 infer: SELECT count(*) FROM (SELECT email FROM customers UNION SELECT 'x') s
 infer: SELECT count(*) FROM (SELECT email FROM customers INTERSECT SELECT email FROM customers) s
-infer: SELECT count(*) FROM (SELECT email FROM customers EXCEPT ALL SELECT email FROM customers WHERE id = 3) s
+infer: SELECT count(*) FROM (SELECT email FROM customers EXCEPT ALL SELECT email FROM customers WHERE email > 'm') s
 infer: SELECT count(*) FROM (SELECT email FROM customers EXCEPT SELECT 'x') s
 infer: WITH RECURSIVE r (e, n) AS (SELECT email, 1 FROM customers UNION SELECT e, 1 FROM r) SELECT count(*) FROM r
 infer: WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < (SELECT length(email) FROM customers WHERE id = 1)) SELECT count(*) FROM r
@@ -125,7 +125,6 @@ infer: SELECT id, salary > 500000000 FROM customers ORDER BY id
 infer: SELECT corr(salary, id) FROM customers
 infer: SELECT id, profile ? 'ssn' AND profile->>'ssn' < 'm' FROM customers ORDER BY id
 infer: SELECT id, jsonb_build_object(left(email, 1), 1) ? 'b' OR email < 'm' FROM customers ORDER BY id
-infer: SELECT json_build_object(CASE WHEN id = 1 THEN substr(email, 2, 0) END || 'a', 1)->>'a', email < 'm' FROM customers
 infer: SELECT id FROM (SELECT id, left(email, 1) AS x FROM customers) s WHERE x < 'm'
 infer: SELECT id FROM (SELECT id, email IS NULL OR email < 'm' AS x FROM customers) s WHERE x
 infer: WITH s (i, x) AS (SELECT id, email < 'm' FROM customers) SELECT i FROM s WHERE x
@@ -151,14 +150,14 @@ infer: INSERT INTO notes SELECT 900 + n, 'x' FROM customers, generate_series(1, 
 infer: INSERT INTO customers (id, name, email, card_number, credit) VALUES (1, '', '', '', 0) ON CONFLICT (id) DO UPDATE SET credit = 1 WHERE customers.email < 'm'
 infer: MERGE INTO notes n USING customers c ON n.id = c.id AND c.email < 'm' WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN INSERT VALUES (900 + c.id, 'x')
 infer: MERGE INTO notes n USING customers c ON n.id = c.id WHEN MATCHED AND c.email < 'm' THEN DELETE
-infer: CREATE INDEX ON customers ((1 / (length(email) - 21)))
+infer: CREATE INDEX ON customers ((1 / (length(email) - 20)))
 infer: CREATE UNIQUE INDEX ON customers (email)
-infer: CREATE INDEX ON customers (id) WHERE 1 / (length(email) - 21) > 0
+infer: CREATE INDEX ON customers (id) WHERE 1 / (length(email) - 20) > 0
 infer: ALTER TABLE customers ADD UNIQUE (email)
 infer: ALTER TABLE customers ADD CHECK (email < 'm')
 infer: ALTER TABLE customers ADD CONSTRAINT x CHECK (email < 'm') NOT VALID ;; ALTER TABLE customers VALIDATE CONSTRAINT x
 infer: ALTER TABLE customers ADD EXCLUDE USING btree (email WITH =)
-infer: ALTER TABLE customers ALTER email TYPE varchar(24)
+infer: ALTER TABLE contacts_top ALTER phone TYPE varchar(13)
 infer: ALTER TABLE customers ALTER salary TYPE int USING (salary * 4)::int
 infer: CREATE DOMAIN low AS text CHECK (VALUE < 'm') ;; SELECT count(email::low) FROM customers
 infer: CREATE DOMAIN low AS text CHECK (VALUE < 'm') ;; ALTER TABLE customers ALTER email TYPE low
@@ -174,7 +173,7 @@ infer: SELECT id, email <# 'm' FROM customers ORDER BY id
 infer: SELECT pg_sleep(0) IS NULL, email < 'm' FROM customers
 infer: SELECT setseed(salary / 1000000000.0) FROM customers WHERE id = 1 ;; SELECT random()
 # errors that come or do not
-infer: SELECT 1 / (length(email) - 21) FROM customers WHERE id = 1
+infer: SELECT 1 / (length(email) - 20) FROM customers WHERE id = 1
 infer: SELECT 1 / (CASE WHEN email < 'm' THEN 0 ELSE 1 END) FROM customers WHERE id = 1
 infer: SELECT (CASE WHEN email < 'm' THEN '1' ELSE 'x' END)::int FROM customers WHERE id = 1
 infer: SELECT sqrt(500000000 - salary) FROM customers WHERE id = 1
@@ -184,23 +183,23 @@ infer: SELECT repeat('x', CASE WHEN email < 'm' THEN 1 ELSE 2000000000 END) FROM
 infer: SELECT lpad('x', (salary / 100)::int * 150) FROM customers WHERE id = 1
 infer: SELECT chr((salary / 500)::int) FROM customers WHERE id = 1
 infer: SELECT substr(email, 1, length(email) - 30 + 8) FROM customers WHERE id = 1
-infer: SELECT factorial(length(email) - 22) FROM customers WHERE id = 1
+infer: SELECT factorial(length(email) - 21) FROM customers WHERE id = 1
 infer: SELECT make_date((salary / 100000)::int, 1, 1) FROM customers WHERE id = 1
 infer: SELECT int8range(500000000, salary) FROM customers WHERE id = 1
 infer: SELECT textrange('m', email) FROM customers WHERE id = 1
 infer: SELECT (SELECT id FROM notes WHERE id <= length(email) - 20 ORDER BY id) FROM customers WHERE id = 1
 infer: SELECT ('{' || CASE WHEN email < 'm' THEN '' ELSE '}' END)::jsonb FROM customers WHERE id = 1
-infer: SELECT ('[' || left(email, 1) || ']')::jsonb, 1 / (length(email) - 21) FROM customers WHERE id = 1
+infer: SELECT ('[' || left(email, 1) || ']')::jsonb, 1 / (length(email) - 20) FROM customers WHERE id = 1
 infer: SELECT json_build_object(CASE WHEN email < 'm' THEN NULL ELSE 'x' END, 1) FROM customers WHERE id = 1
 infer: SELECT json_object_agg(nullif(left(email, 1) < 'm', true)::text, 1) FROM customers WHERE id = 1
 infer: SELECT jsonb_set('{}', CASE WHEN email < 'm' THEN ARRAY['a'] ELSE ARRAY[NULL] END, '1') FROM customers WHERE id = 1
 infer: SELECT regexp_replace('x', CASE WHEN email < 'm' THEN 'x' ELSE '(' END, '') FROM customers WHERE id = 1
-infer: SELECT nth_value(id, length(email) - 21) OVER () FROM customers WHERE id = 1
-infer: SELECT lag(id, length(email) - 21, 7) OVER () FROM customers WHERE id = 1
-infer: SELECT ntile(length(email) - 21) OVER () FROM customers WHERE id = 1
+infer: SELECT nth_value(id, length(email) - 20) OVER () FROM customers WHERE id = 1
+infer: SELECT lag(id, length(email) - 20, 7) OVER () FROM customers WHERE id = 1
+infer: SELECT ntile(length(email) - 20) OVER () FROM customers WHERE id = 1
 infer: SELECT get_byte(photo, 22) FROM customers WHERE id = 1
-infer: SELECT encode(substring(photo FROM length(email) - 21 FOR -1 * (length(email) - 22)), 'hex') FROM customers WHERE id = 1
-infer: SELECT pg_advisory_unlock(1 / (length(email) - 21)) FROM customers WHERE id = 1
+infer: SELECT encode(substring(photo FROM length(email) - 20 FOR -1 * (length(email) - 21)), 'hex') FROM customers WHERE id = 1
+infer: SELECT pg_advisory_unlock(1 / (length(email) - 20)) FROM customers WHERE id = 1
 infer: SELECT array_fill(1, ARRAY[22 - length(email)]) FROM customers WHERE id = 1
 infer: SELECT xmlelement(name x, xmlparse(DOCUMENT CASE WHEN email < 'm' THEN '<a/>' ELSE 'x' END)) FROM customers WHERE id = 1
-infer: SELECT setval('customers_seq', length(email) - 21) FROM customers WHERE id = 1
+infer: SELECT setval('customers_seq', length(email) - 20) FROM customers WHERE id = 1

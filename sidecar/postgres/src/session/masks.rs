@@ -3,7 +3,7 @@
 use chaperone_mask::{Detectors, Wire, detectable};
 use chaperone_policy::{Strategy, Typed};
 pub(crate) use chaperone_sql::MaskIndex;
-use chaperone_sql::{Catalog, RelationKind};
+use chaperone_sql::{Catalog, MaskedColumns, Relation};
 
 use crate::codec::{Format, RowDescription};
 
@@ -122,9 +122,21 @@ fn format_of(field: &ResultField, formats: &[Format], position: usize) -> Format
     }
 }
 
+/// Whether a column was added since the catalog was read: what it is made of is not known.
+pub(crate) fn is_new_column(field: &ResultField, catalog: &Catalog) -> bool {
+    field.attnum > 0
+        && catalog.relations.get(&field.table_oid).is_some_and(|from| {
+            let mut known = from.columns.iter();
+            known.all(|column| column.attnum != field.attnum)
+        })
+}
+
 fn treat(field: &ResultField, touches: bool, masks: &MaskIndex, catalog: &Catalog) -> Treatment {
     if let Some(mask) = masks.column(field.table_oid, field.attnum) {
         return Treatment::Mask(mask.strategy, mask.typed);
+    }
+    if masks.any() && is_new_column(field, catalog) {
+        return Treatment::Whole;
     }
     if !touches {
         return Treatment::Pass;
@@ -133,12 +145,7 @@ fn treat(field: &ResultField, touches: bool, masks: &MaskIndex, catalog: &Catalo
         && catalog
             .relations
             .get(&field.table_oid)
-            .is_some_and(|relation| {
-                matches!(
-                    relation.kind,
-                    RelationKind::Table | RelationKind::PartitionedTable
-                )
-            });
+            .is_some_and(|from: &Relation| from.is_traced() || masks.is_clean_view(from));
     if proven {
         Treatment::Pass
     } else {

@@ -12,7 +12,9 @@ use chaperone_sql::{Catalog, Kind, MaskedColumns};
 use super::copy::{CopyMask, CopyMasks};
 use super::engine::{Engine, Fault};
 use super::expect::CopyRun;
-use super::masks::{ColumnPlan, MaskIndex, Plan, ResultField, Treatment, fields_of, plan};
+use super::masks::{
+    ColumnPlan, MaskIndex, Plan, ResultField, Treatment, fields_of, is_new_column, plan,
+};
 use super::statements::{Classified, Environment};
 use super::values::{Cell as Treated, Masks};
 use crate::codec::{Backend, Cell, Format, Frame, rewrite};
@@ -67,6 +69,10 @@ impl Engine<'_> {
         };
         // Masks are those of now: a prepared statement or cursor may be older than the policy.
         let environment = self.current_environment();
+        if environment.masks.any() && self.is_altered_elsewhere() {
+            self.withhold(altered_elsewhere());
+            return Ok(false);
+        }
         let (decided_on, known) = self.decided_on(&classified);
         if let Err(what) = origins_decided(fields, &decided_on, &environment.catalog) {
             self.names_stale = true;
@@ -78,6 +84,9 @@ impl Engine<'_> {
         }
         let touches = (!known && environment.masks.any())
             || decided_on.iter().any(|one| may_touch(one, &environment));
+        self.names_stale |= fields
+            .iter()
+            .any(|field| is_new_column(field, &environment.catalog));
         let detectors = self.masks.detectors.as_deref();
         let planned = Arc::new(plan(
             fields,
@@ -121,6 +130,10 @@ impl Engine<'_> {
     }
 
     pub(crate) fn data_row(&mut self, frame: &Frame) -> Result<(), Fault> {
+        // A result that was withheld has no plan: its rows are on their way all the same.
+        if self.swallowing {
+            return Ok(());
+        }
         let planned = match self.expected.running() {
             None => {
                 return Err(Fault::new(
@@ -204,9 +217,6 @@ impl Engine<'_> {
     }
 
     fn pass_row(&mut self, frame: &Frame, planned: &Arc<Plan>) -> Result<(), Fault> {
-        if self.swallowing {
-            return Ok(());
-        }
         let record_plan = self
             .expected
             .running()
@@ -302,6 +312,10 @@ impl Engine<'_> {
             return Ok(());
         };
         let columns = response.columns.len();
+        if self.current_environment().masks.any() && self.is_altered_elsewhere() {
+            self.withhold(altered_elsewhere());
+            return Ok(());
+        }
         match self.plan_copy(columns)? {
             Some(copy) => {
                 if let Some(running) = self.expected.running() {
@@ -435,6 +449,14 @@ impl Engine<'_> {
         }
         Ok(())
     }
+}
+
+fn altered_elsewhere() -> Denial {
+    Denial::new(
+        Reason::CatalogChanged,
+        "another session altered relations while this ran, so it is not known what its rows are",
+    )
+    .with_hint("run it again")
 }
 
 fn unmaskable_copy() -> Denial {
@@ -588,8 +610,10 @@ fn origins_decided(
                     .iter()
                     .flat_map(|one| &one.class.accesses)
                     .any(|access| {
+                        // A session reads no temporary schema but its own, which accesses call so.
                         matches!(&access.object, Object::Relation { schema, name }
-                        if *schema == kin.schema && *name == kin.name)
+                        if *name == kin.name && (*schema == kin.schema
+                            || schema == "pg_temp" && kin.schema.starts_with("pg_temp_")))
                     })
             })
         };

@@ -11,7 +11,7 @@ use pg_query::{Node, NodeEnum, NodeRef};
 use super::object::{kind, role, split, strings};
 use super::{Effects, function_object};
 use crate::SessionChange;
-use crate::resolve::PG_CATALOG;
+use crate::resolve::{PG_CATALOG, PG_TEMP};
 
 impl<'t> Effects<'t> {
     pub(super) fn create_table(&mut self, create: &'t CreateStmt) {
@@ -198,7 +198,10 @@ impl<'t> Effects<'t> {
         };
         match places.filter(|_| missing_ok) {
             Some(places) => {
-                for place in places.into_iter().filter(|place| *place != PG_CATALOG) {
+                // In its own temporary schema nobody but this session makes anything, so what is
+                // not known there is not there.
+                let elsewhere = |place: &&str| ![PG_CATALOG, PG_TEMP].contains(place);
+                for place in places.into_iter().filter(elsewhere) {
                     self.relation_access(place, name, Effect::SchemaDestroy);
                 }
             }
