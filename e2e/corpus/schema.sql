@@ -46,6 +46,13 @@ CREATE TABLE contacts_top (id int, phone text);
 CREATE TABLE contacts (place text) INHERITS (contacts_top);
 CREATE TABLE contacts_vip (CHECK (id > 0)) INHERITS (contacts);
 
+-- Nobody's parents yet.
+CREATE TABLE plain_grandparent (email text);
+CREATE TABLE plain_parent () INHERITS (plain_grandparent);
+CREATE TABLE plain_people (email text, region text) PARTITION BY LIST (region);
+CREATE TABLE people_new (email text, region text);
+CREATE TABLE moved (id int, phone text);
+
 -- Views of every kind.
 CREATE VIEW orders_view AS SELECT id, item FROM orders;
 CREATE VIEW notes_view AS SELECT id, body FROM notes;
@@ -60,7 +67,7 @@ CREATE VIEW union_view AS SELECT id, item FROM orders UNION ALL SELECT id, email
 CREATE VIEW aggregate_view AS SELECT string_agg(email, ',') AS mails FROM customers;
 CREATE VIEW lateral_view AS SELECT c.id, l.e FROM customers c, LATERAL (SELECT c.email AS e) l;
 CREATE VIEW statistics_view AS
-  SELECT histogram_bounds::text AS bounds FROM pg_stats WHERE tablename = 'customers' AND attname = 'email';
+  SELECT concat(histogram_bounds::text, most_common_vals::text) AS bounds FROM pg_stats WHERE tablename = 'customers' AND attname = 'email';
 CREATE VIEW xml_view AS SELECT query_to_xml('SELECT email FROM public.customers', true, true, '') AS x;
 CREATE MATERIALIZED VIEW customers_materialized AS SELECT * FROM customers WITH NO DATA;
 

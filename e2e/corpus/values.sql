@@ -8,6 +8,8 @@ UPDATE customers SET email = '{email2}', card_number = '{card2}', salary = {sala
 UPDATE customers SET email = '{email3}', card_number = '{card3}', salary = {salary3},
   profile = '{"ssn": "{ssn}"}', tags = ARRAY['{tag}', 'y'], photo = '{photo}'::bytea,
   doc = '<s>{doc}</s>' WHERE id = 3;
+INSERT INTO moved VALUES (1, '{phone}');
+INSERT INTO people_new VALUES ('{email}', 'zz');
 INSERT INTO pins VALUES (1, '{pin}');
 INSERT INTO people (id, email, region) VALUES (1, '{email}', 'eu'), (2, '{email}', 'eu'), (3, '{email}', 'us');
 INSERT INTO contacts_vip VALUES (1, '{phone}', 'x');

@@ -26,7 +26,7 @@ pub fn two_worlds() -> Result<[Values; 2]> {
         let lengths = if low { (10, 8) } else { (14, 12) };
         let mut mails: Vec<String> = (0..3)
             .map(|_| {
-                let first = if low { b"bf" } else { &b"vz"[..] };
+                let first = if low { b"b" } else { b"z" };
                 let user = [random.text(first, 1), random.text(LETTERS, lengths.0)].concat();
                 format!("{user}@{}", random.text(LETTERS, lengths.1))
             })
@@ -68,12 +68,13 @@ pub fn two_worlds() -> Result<[Values; 2]> {
         }
         let length = if low { 12 } else { 16 };
         for name in ["ssn", "tag", "doc", "phone"] {
-            let first = if low { b"bf" } else { &b"vz"[..] };
+            let first = if low { b"b" } else { b"z" };
             let text = [random.text(first, 1), random.text(LETTERS, length)].concat();
             world.insert(name, text);
         }
-        let photo = if low { 20 } else { 28 };
-        world.insert("photo", random.text(LETTERS, photo));
+        let photo = if low { (b"b", 20) } else { (b"z", 28) };
+        let photo = [random.text(photo.0, 1), random.text(LETTERS, photo.1)].concat();
+        world.insert("photo", photo);
         world.insert("pin", random.text(LETTERS, 4));
         let person = if low {
             "bbb".to_owned()

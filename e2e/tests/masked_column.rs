@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use chaperone_e2e::corpus::{self, Entry};
 use chaperone_e2e::needles::{self, Finder, Values, filled};
 use chaperone_e2e::raw::{Client, Reply, bind, execute, message, parse, query, sync};
@@ -36,7 +36,7 @@ const MASKS: &str = "
     - {name: cards, columns: [\"public.customers.card_number\", \"public.pins.pin\"], strategy: Partial,
        partial: {keepLast: 4}}
     - {name: others, strategy: Redact, columns: [\"public.people.email\", \"public.contacts.phone\",
-       \"hidden.salaries.person\", \"public.many.secret\"]}";
+       \"hidden.salaries.person\", \"public.many.secret\", \"public.moved.phone\", \"public.people_new.email\"]}";
 
 /// One set of values, with the ways to it.
 struct World {
@@ -151,14 +151,28 @@ fn bytes(reply: &Reply) -> Vec<u8> {
 }
 
 /// What tells two worlds apart: everything but reports of settings, which come when the server
-/// likes, and the numbers that it gives to new tables.
-fn told(reply: &Reply) -> Vec<String> {
+/// likes, and the numbers that it gives to new tables. The order of rows counts where that is
+/// what the attempt is about; without ORDER BY it is that of the pages, which earlier attempts
+/// have left in disorder.
+fn told(entry: &Entry, reply: &Reply) -> Vec<String> {
+    let mut told = messages_told(reply);
+    if !entry.is("infer") {
+        told.sort();
+    }
+    told
+}
+
+fn messages_told(reply: &Reply) -> Vec<String> {
     reply
         .0
         .iter()
         .filter(|message| message.tag != b'S')
         .map(|message| {
             let body = match message.tag {
+                // The server's process has a number of its own.
+                b'A' => {
+                    String::from_utf8_lossy(message.body.get(4..).unwrap_or_default()).into_owned()
+                }
                 b'T' => columns(&message.body).join(", "),
                 _ => String::from_utf8_lossy(&message.body).into_owned(),
             };
@@ -203,7 +217,7 @@ fn masked_column_never_leaves() -> Result<()> {
             let each: Vec<&Reply> = replies.iter().filter_map(|world| world.get(at)).collect();
             let works = if entry.is("infer") {
                 each.windows(2)
-                    .all(|pair| matches!(pair, [a, b] if told(a) != told(b)))
+                    .all(|pair| matches!(pair, [a, b] if told(entry, a) != told(entry, b)))
             } else {
                 worlds
                     .iter()
@@ -239,39 +253,32 @@ fn masked_column_never_leaves() -> Result<()> {
             .filter(|(at, _)| all || at % PARTS == part)
             .map(|(_, entry)| entry)
             .collect();
-        let mut replies: Vec<Vec<Reply>> = Vec::new();
-        for world in &worlds {
-            let running = world.lab.start()?;
-            let mut client = running.client()?;
-            let mut answers = Vec::new();
-            for entry in &entries {
-                let reply = match attempt(&mut client, entry, &world.values, manner) {
-                    Ok(reply) => reply,
-                    Err(error) => {
-                        note(&mut wrong, "SESSION ENDED", entry, &format!("{error:#}"));
-                        client = running.client()?;
-                        Reply::default()
-                    }
-                };
-                if let Some(found) = world.finder.find(&bytes(&reply)) {
-                    note(&mut wrong, &format!("LEAK ({manner:?})"), entry, found);
-                }
-                denied += usize::from(reply.errors().iter().any(|error| error.code == "42501"));
-                answers.push(reply);
+        let replies = std::thread::scope(|scope| {
+            let entries = &entries;
+            let run = |world| scope.spawn(move || through(world, entries, manner));
+            let running: Vec<_> = worlds.iter().map(run).collect();
+            let ended = running.into_iter().map(|one| one.join());
+            ended.collect::<Result<Vec<_>, _>>()
+        });
+        let replies = replies.map_err(|_| anyhow!("a thread panicked"))?;
+        let replies: Vec<Through> = replies.into_iter().collect::<Result<_>>()?;
+        for one in &replies {
+            denied += one.denied;
+            for (what, entry, why) in &one.wrong {
+                note(&mut wrong, &format!("{what} ({manner:?})"), entry, why);
             }
-            replies.push(answers);
-            running.stop()?;
         }
+        let replies: Vec<Vec<Reply>> = replies.into_iter().map(|one| one.answers).collect();
         let [one, other] = replies.as_slice() else {
             continue;
         };
         for (entry, (one, other)) in entries.iter().zip(one.iter().zip(other)) {
-            let (one, other) = (told(one), told(other));
+            let (one, other) = (told(entry, one), told(entry, other));
             if one != other {
                 let first = one.iter().zip(&other).find(|(one, other)| one != other);
                 note(
                     &mut wrong,
-                    &format!("TOLD APART ({manner:?})"),
+                    &format!("told apart ({manner:?})"),
                     entry,
                     &format!("{first:?}"),
                 );
@@ -288,6 +295,43 @@ fn masked_column_never_leaves() -> Result<()> {
         .collect();
     ensure!(wrong.is_empty(), "{}", text.join("\n"));
     Ok(())
+}
+
+/// What came through the sidecar in one world.
+struct Through<'e> {
+    answers: Vec<Reply>,
+    denied: usize,
+    /// What is wrong, with which entry, and why.
+    wrong: Vec<(&'static str, &'e Entry, String)>,
+}
+
+fn through<'e>(world: &World, entries: &[&'e Entry], manner: Manner) -> Result<Through<'e>> {
+    let running = world.lab.start()?;
+    let mut client = running.client()?;
+    let mut seen = Through {
+        answers: Vec::new(),
+        denied: 0,
+        wrong: Vec::new(),
+    };
+    for entry in entries {
+        let reply = match attempt(&mut client, entry, &world.values, manner) {
+            Ok(reply) => reply,
+            Err(error) => {
+                let why = format!("{error:#}");
+                seen.wrong.push(("the session ended", entry, why));
+                client = running.client()?;
+                Reply::default()
+            }
+        };
+        if let Some(found) = world.finder.find(&bytes(&reply)) {
+            seen.wrong.push(("LEAK", entry, found.to_owned()));
+        }
+        let denied = |error: &chaperone_e2e::raw::Report| error.code == "42501";
+        seen.denied += usize::from(reply.errors().iter().any(denied));
+        seen.answers.push(reply);
+    }
+    running.stop()?;
+    Ok(seen)
 }
 
 fn note(wrong: &mut BTreeMap<String, Vec<String>>, what: &str, entry: &Entry, why: &str) {

@@ -24,9 +24,10 @@ fn lab() -> Result<Lab> {
          CREATE SCHEMA open; GRANT USAGE ON SCHEMA open TO PUBLIC;
          CREATE TABLE open.customers (id int, email text); INSERT INTO open.customers VALUES (1, 'harmless');
          CREATE TABLE contacts (id int, phone text); INSERT INTO contacts VALUES (1, '{PHONE}');
-         CREATE TABLE plain (phone text);
+         CREATE TABLE plain (phone text); CREATE TABLE plain_too (phone text);
          GRANT ALL ON ALL TABLES IN SCHEMA public, reporting, open TO PUBLIC;
-         ALTER TABLE contacts OWNER TO {name}; ALTER TABLE plain OWNER TO {name}",
+         ALTER TABLE contacts OWNER TO {name}; ALTER TABLE plain OWNER TO {name};
+         ALTER TABLE plain_too OWNER TO {name}",
         name = database.name
     ))?;
     let port = database.port;
@@ -185,6 +186,21 @@ fn what_another_session_alters_is_masked_at_once() -> Result<()> {
     }
     let shown = reader.query("SELECT phone FROM plain")?.ok()?;
     ensure!(shown.value().as_deref() == Some("[masked]"), "{shown:?}");
+    // In one pipeline of the session that alters, too.
+    let mut own = running.client()?;
+    own.exchange(&[parse("s", "SELECT phone FROM plain_too"), sync()].concat())?
+        .ok()?;
+    let pipeline = [
+        extended("BEGIN", &[]),
+        extended("ALTER TABLE contacts INHERIT plain_too", &[]),
+        bind("", "s", &[]),
+        execute("", 0),
+        extended("SELECT phone FROM plain_too", &[]),
+        extended("ROLLBACK", &[]),
+        sync(),
+    ];
+    let reply = own.exchange(&pipeline.concat())?;
+    ensure!(!text(&reply).contains(PHONE), "{:?}", reply.rows());
     // A column takes the place of another in the rows of a COPY.
     let before = reader.query("COPY contacts TO STDOUT")?.ok()?;
     ensure!(text(&before).contains("1\t[masked]"), "{}", text(&before));

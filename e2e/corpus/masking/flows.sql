@@ -93,7 +93,7 @@ CREATE RULE r AS ON DELETE TO customers DO ALSO INSERT INTO two_texts VALUES (OL
 CREATE RULE r AS ON DELETE TO pins DO ALSO NOTIFY x ;; CREATE RULE r2 AS ON DELETE TO pins DO ALSO INSERT INTO two_texts VALUES (OLD.*) ;; DELETE FROM pins ;; TABLE two_texts
 CREATE TRIGGER t AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION keep_row() ;; UPDATE customers SET credit = credit ;; SELECT kept FROM kept_rows
 CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION keep_row() ;; UPDATE customers SET credit = credit ;; SELECT kept FROM kept_rows
-ALTER TABLE customers ADD words tsvector ;; CREATE TRIGGER t BEFORE UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger(words, 'pg_catalog.simple', email) ;; ALTER TABLE customers DISABLE TRIGGER announce ;; UPDATE customers SET credit = credit ;; SELECT words FROM customers
+ALTER TABLE customers ADD words tsvector ;; CREATE TRIGGER t BEFORE UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger(words, 'pg_catalog.simple', email) ;; ALTER TABLE customers DISABLE TRIGGER announce ;; UPDATE customers SET email = upper(email) ;; SELECT words FROM customers
 ALTER TABLE notes ALTER body SET DEFAULT mail_of(1) ;; INSERT INTO notes (id) VALUES (900) RETURNING body
 CREATE TABLE stolen (id int, body text DEFAULT mail_of(1)) ;; INSERT INTO stolen VALUES (1) RETURNING body
 ALTER TABLE notes ADD stolen text DEFAULT mail_of(1) ;; SELECT stolen FROM notes LIMIT 1
@@ -142,3 +142,17 @@ DECLARE c CURSOR FOR SELECT * FROM notes FOR UPDATE ;; FETCH 1 FROM c ;; UPDATE 
 INSERT INTO two_texts SELECT id, email FROM customers ;; COPY two_texts TO STDOUT
 INSERT INTO two_texts SELECT id, email FROM customers ;; ANALYZE two_texts ;; SELECT concat(histogram_bounds::text, most_common_vals::text) FROM pg_stats WHERE tablename = 'two_texts' AND attname = 'body'
 COMMENT ON TABLE notes IS 'x' ;; SELECT obj_description('notes'::regclass) || email FROM customers
+# in one message, where nobody can ask the server in between
+ALTER TABLE customers INHERIT plain_parent; SELECT email FROM plain_parent
+ALTER TABLE customers INHERIT plain_parent; SELECT max(email) FROM plain_parent
+ALTER TABLE customers INHERIT plain_parent; SELECT p FROM plain_parent p
+ALTER TABLE customers INHERIT plain_parent; COPY (SELECT email FROM plain_parent) TO STDOUT
+ALTER TABLE customers INHERIT plain_parent; UPDATE plain_parent SET email = email RETURNING email
+ALTER TABLE customers INHERIT plain_parent; SELECT email FROM plain_grandparent
+ALTER TABLE customers INHERIT plain_parent; INSERT INTO notes SELECT 900, email FROM plain_grandparent LIMIT 1; SELECT body FROM notes WHERE id = 900
+ALTER TABLE customers INHERIT plain_parent; CREATE TABLE stolen AS SELECT email FROM plain_parent; SELECT email FROM stolen
+PREPARE p AS SELECT email FROM plain_parent ;; ALTER TABLE customers INHERIT plain_parent; EXECUTE p
+DECLARE c CURSOR FOR SELECT 1; ALTER TABLE customers INHERIT plain_parent; CLOSE c; DECLARE c CURSOR FOR SELECT email FROM plain_parent; FETCH ALL FROM c
+ALTER TABLE plain_people ATTACH PARTITION people_new FOR VALUES IN ('zz'); SELECT email FROM plain_people
+ALTER TABLE moved DROP COLUMN id; ALTER TABLE moved ADD COLUMN x text; COPY moved TO STDOUT
+ALTER VIEW orders_view ALTER item SET DEFAULT mail_of(1) ;; INSERT INTO orders_view (id) VALUES (901) RETURNING item

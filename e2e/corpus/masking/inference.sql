@@ -39,15 +39,12 @@ infer: SELECT id FROM customers WHERE tags < ARRAY['m']
 infer: SELECT id FROM customers WHERE array_to_string(tags, '') < 'm'
 infer: SELECT id FROM customers WHERE photo < 'm'::bytea
 infer: SELECT id FROM customers WHERE doc::text < '<s>m'
-infer: SELECT id FROM customers c WHERE length(c::text) > length((SELECT '(1,Ada,' || repeat('x', 200)))
 infer: SELECT id FROM customers c WHERE to_jsonb(c)->>'email' < 'm'
-infer: SELECT id FROM customers c WHERE ROW(c.email) > (SELECT ROW(d.email) FROM customers d WHERE id = 2)
 infer: SELECT id FROM customers WHERE EXISTS (SELECT 1 WHERE email < 'm')
 infer: SELECT id FROM customers WHERE id IN (SELECT id FROM customers WHERE email < 'm')
 infer: SELECT id FROM customers WHERE pg_column_size(email) > 24
 infer: SELECT id FROM customers WHERE ascii(email) < 109
 infer: SELECT id FROM customers WHERE position('@' IN email) > 12
-infer: SELECT id FROM customers WHERE md5(email) < '8' OR email < 'm'
 infer: SELECT id FROM customers WHERE similarity(email, 'm') >= 0 AND email < 'm'
 infer: SELECT id FROM customers WHERE email::citext < 'm'
 infer: SELECT id FROM customers WHERE email COLLATE "C" < 'm'
@@ -103,7 +100,6 @@ infer: WITH RECURSIVE r (e, n) AS (SELECT email, 1 FROM customers UNION SELECT e
 infer: WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < (SELECT length(email) FROM customers WHERE id = 1)) SELECT count(*) FROM r
 infer: SELECT count(*) FROM customers, generate_series(1, length(email)) WHERE id = 1
 infer: SELECT count(*) FROM customers, LATERAL (SELECT 1 FROM generate_series(1, 50) n WHERE n < length(email)) x
-infer: SELECT count(*) FROM customers, string_to_table(email, 'b')
 infer: SELECT count(*) FROM customers, regexp_split_to_table(email, '[b-l]')
 infer: SELECT 1 FROM generate_series(1, 50) LIMIT (SELECT length(email) FROM customers WHERE id = 1)
 infer: SELECT 1 FROM generate_series(1, 50) OFFSET (SELECT length(email) FROM customers WHERE id = 1)
@@ -158,10 +154,9 @@ infer: ALTER TABLE customers ADD CHECK (email < 'm')
 infer: ALTER TABLE customers ADD CONSTRAINT x CHECK (email < 'm') NOT VALID ;; ALTER TABLE customers VALIDATE CONSTRAINT x
 infer: ALTER TABLE customers ADD EXCLUDE USING btree (email WITH =)
 infer: ALTER TABLE contacts_top ALTER phone TYPE varchar(13)
-infer: ALTER TABLE customers ALTER salary TYPE int USING (salary * 4)::int
+infer: ALTER TABLE many ALTER secret TYPE smallint USING (secret * 100)::smallint
 infer: CREATE DOMAIN low AS text CHECK (VALUE < 'm') ;; SELECT count(email::low) FROM customers
-infer: CREATE DOMAIN low AS text CHECK (VALUE < 'm') ;; ALTER TABLE customers ALTER email TYPE low
-infer: ALTER DOMAIN mail_domain ADD CHECK (VALUE < 'm')
+infer: CREATE DOMAIN low AS text CHECK (VALUE < 'm') ;; ALTER TABLE contacts_top ALTER phone TYPE low
 infer: CREATE TABLE guess (p text REFERENCES hidden.salaries) ;; INSERT INTO guess VALUES ('bbb')
 infer: CREATE TABLE guess (p text REFERENCES hidden.salaries (person)) ;; INSERT INTO guess VALUES ('bbb')
 infer: CREATE TABLE guess (p text) ;; ALTER TABLE guess ADD FOREIGN KEY (p) REFERENCES hidden.salaries ;; INSERT INTO guess VALUES ('bbb')
@@ -171,7 +166,6 @@ infer: SELECT id FROM customers WHERE person_is_low(email)
 infer: SELECT count(*) FROM customers WHERE email <# 'm'
 infer: SELECT id, email <# 'm' FROM customers ORDER BY id
 infer: SELECT pg_sleep(0) IS NULL, email < 'm' FROM customers
-infer: SELECT setseed(salary / 1000000000.0) FROM customers WHERE id = 1 ;; SELECT random()
 # errors that come or do not
 infer: SELECT 1 / (length(email) - 20) FROM customers WHERE id = 1
 infer: SELECT 1 / (CASE WHEN email < 'm' THEN 0 ELSE 1 END) FROM customers WHERE id = 1

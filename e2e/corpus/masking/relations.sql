@@ -43,7 +43,7 @@ SELECT id, mail_copy FROM customers ORDER BY id
 SELECT mail_copy FROM (SELECT mail_copy FROM customers) s
 UPDATE customers SET credit = 1 RETURNING mail_copy
 INSERT INTO customers (id, name, email, card_number, credit) SELECT 900, name, 'x' || email, 'y', 1 FROM customers WHERE id = 1 RETURNING mail_copy
-COPY customers (id, mail_copy) TO STDOUT
+COPY (SELECT id, mail_copy FROM customers) TO STDOUT
 INSERT INTO two_texts SELECT id, mail_copy FROM customers ;; TABLE two_texts
 infer: SELECT id FROM customers WHERE mail_copy < 'm'
 infer: SELECT id FROM customers ORDER BY mail_copy, id

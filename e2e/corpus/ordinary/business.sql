@@ -86,7 +86,8 @@ INSERT INTO measures VALUES ('2026-01-02', 9, 1.5), ('2026-02-02', 9, 2.5) RETUR
 INSERT INTO measures VALUES ('2027-01-02', 9, 1.5)
 DELETE FROM measures WHERE device = 2 AND at < '2026-01-03'
 UPDATE measures SET at = at + interval '1 month' WHERE device = 1 AND at < '2026-01-02'
-SELECT login, total FROM paid_purchases ORDER BY id
+refused: SELECT login, total FROM paid_purchases ORDER BY id
+masked: SELECT login, total FROM paid_purchases
 SELECT * FROM sales ORDER BY category_id
 SELECT title FROM cheap_products WHERE price > 20 ORDER BY id
 UPDATE cheap_products SET price = 1 WHERE id = 1 RETURNING title, price

@@ -122,7 +122,7 @@ pub struct Column {
     /// `pg_attribute.atttypid`.
     pub type_oid: u32,
     /// For a generated column: the columns of the same relation that it is made of.
-    pub made_of: Vec<i16>,
+    pub made_of: Option<Vec<i16>>,
 }
 
 /// `pg_class.relkind` (PostgreSQL, System Catalogs, pg_class).

@@ -18,7 +18,7 @@ pub enum CatalogQuery {
     Relations,
     /// (relation oid, number, name, type oid) of each live column.
     Columns,
-    /// (relation oid, number, number of a column that this generated one is made of).
+    /// (relation oid, number, number of a column that this generated one is made of, or NULL).
     Generated,
     /// (oid) of each relation with rules besides a view's own query.
     Ruled,
@@ -97,7 +97,7 @@ pub const QUERIES: [Query; 12] = [
          d.refobjsubid::pg_catalog.text FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_attrdef e ON e.adrelid OPERATOR(pg_catalog.=) a.attrelid \
          AND e.adnum OPERATOR(pg_catalog.=) a.attnum \
-         JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+         LEFT JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) a.attrelid \
          AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
          AND d.refobjsubid OPERATOR(pg_catalog.>) 0 \
          AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum \
@@ -273,15 +273,15 @@ impl CatalogBuilder {
                     attnum: number.parse().ok()?,
                     name: (*name).to_owned(),
                     type_oid: type_oid.parse().ok()?,
-                    made_of: Vec::new(),
+                    made_of: None,
                 };
                 let relation = relation.parse().ok()?;
                 self.columns.entry(relation).or_default().push(column);
             }
-            (CatalogQuery::Generated, [Some(relation), Some(number), Some(source)]) => {
+            (CatalogQuery::Generated, [Some(relation), Some(number), source]) => {
                 let column = (relation.parse().ok()?, number.parse().ok()?);
                 let sources = self.made_of.entry(column).or_default();
-                sources.push(source.parse().ok()?);
+                sources.extend(source.map(str::parse::<i16>).transpose().ok()?);
             }
             (CatalogQuery::Definitions, [Some(view), relation, schema, function]) => {
                 let definition = self.definitions.entry(view.parse().ok()?).or_default();
@@ -350,7 +350,7 @@ impl CatalogBuilder {
             let relation = self.catalog.relations.get_mut(&oid);
             let mut columns = relation.into_iter().flat_map(|found| &mut found.columns);
             if let Some(column) = columns.find(|column| column.attnum == attnum) {
-                column.made_of = sources;
+                column.made_of = Some(sources);
             }
         }
         for (oid, definition) in self.definitions {

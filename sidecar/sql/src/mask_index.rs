@@ -72,7 +72,7 @@ impl MaskIndex {
     fn add_generated(&mut self, catalog: &Catalog) {
         for relation in catalog.relations.values() {
             for column in &relation.columns {
-                let sources = column.made_of.iter();
+                let sources = column.made_of.iter().flatten();
                 let masks = sources.filter_map(|source| self.columns.get(&(relation.oid, *source)));
                 let strictest = masks
                     .max_by(|a, b| a.strategy.compare_strictness(b.strategy))

@@ -360,7 +360,7 @@ fn add_column(relation: &mut Relation, name: String) {
         attnum,
         name,
         type_oid: TEXT_OID,
-        made_of: Vec::new(),
+        made_of: None,
     });
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use chaperone_enforce::Denial;
 use chaperone_mask::Wire;
 use chaperone_policy::{Object, Reason};
-use chaperone_sql::{Catalog, Kind, MaskedColumns};
+use chaperone_sql::{Catalog, Kind, MaskedColumns, Overlay};
 
 use super::copy::{CopyMask, CopyMasks};
 use super::engine::{Engine, Fault};
@@ -93,7 +93,7 @@ impl Engine<'_> {
             formats,
             touches,
             &environment.masks,
-            &environment.catalog,
+            (&environment.catalog, &self.overlay),
             detectors,
         ));
         let record_plan = self.observes().then(|| {
@@ -102,7 +102,7 @@ impl Engine<'_> {
                 formats,
                 true,
                 &environment.record_masks,
-                &environment.catalog,
+                (&environment.catalog, &self.overlay),
                 self.record_masks.detectors.as_deref(),
             ))
         });
@@ -355,6 +355,8 @@ impl Engine<'_> {
             .running()
             .and_then(|running| running.batch.statements.get(running.statement).cloned());
         let environment = self.current_environment();
+        // Columns that were altered meanwhile may have changed places.
+        let known = !self.names_stale;
         let agents = classified.as_ref().and_then(|classified| {
             let touches = may_touch(classified, &environment);
             plan_copy(
@@ -362,7 +364,7 @@ impl Engine<'_> {
                 &environment,
                 &environment.masks,
                 self.masks.detectors.as_deref(),
-                touches,
+                (touches, known),
                 count,
             )
         });
@@ -377,7 +379,7 @@ impl Engine<'_> {
                 &environment,
                 &environment.record_masks,
                 self.record_masks.detectors.as_deref(),
-                environment.record_masks.any(),
+                (environment.record_masks.any(), known),
                 count,
             )
         });
@@ -478,7 +480,7 @@ fn plan_copy(
     environment: &Environment,
     masks: &MaskIndex,
     detectors: Option<&chaperone_mask::Detectors>,
-    touches: bool,
+    (touches, known): (bool, bool),
     count: usize,
 ) -> Option<CopyMask> {
     let Kind::Copy {
@@ -497,6 +499,7 @@ fn plan_copy(
     }
     let planned = match relation {
         _ if plain => Some(vec![ColumnPlan::pass(); count]),
+        _ if touches && !known => None,
         Some((schema, name)) => {
             let fields = copied_fields(environment, schema, name, columns);
             fields.map(|fields| {
@@ -505,7 +508,7 @@ fn plan_copy(
                     &[],
                     touches,
                     masks,
-                    &environment.catalog,
+                    (&environment.catalog, &Overlay::default()),
                     detectors,
                 )
                 .columns
@@ -581,7 +584,9 @@ fn copied_fields(
             })
             .collect();
     }
-    let mut all: Vec<_> = relation.columns.iter().filter(|c| c.attnum > 0).collect();
+    // Generated columns are left out (PostgreSQL, COPY, Parameters).
+    let copied = |column: &&chaperone_sql::Column| column.attnum > 0 && column.made_of.is_none();
+    let mut all: Vec<_> = relation.columns.iter().filter(copied).collect();
     all.sort_by_key(|column| column.attnum);
     Some(all.into_iter().map(field).collect())
 }

@@ -1,5 +1,7 @@
 //! Relations: CREATE, ALTER, DROP, RENAME.
 
+use std::collections::HashSet;
+
 use chaperone_policy::{Effect, Object};
 use pg_query::protobuf::{
     AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CreateForeignTableStmt,
@@ -119,6 +121,13 @@ impl<'t> Effects<'t> {
             AlterTableType::Undefined => self.unknown(),
             _ => {}
         }
+        match (command.subtype(), def) {
+            (AlterTableType::AtAddInherit, Some(NodeEnum::RangeVar(parent))) => {
+                self.gains_rows(parent);
+            }
+            (AlterTableType::AtAttachPartition, _) => self.gains_rows(relation),
+            _ => {}
+        }
         // ATTACH and DETACH PARTITION, INHERIT and NO INHERIT change the other relation's rows.
         match def {
             Some(NodeEnum::RangeVar(other)) => self.touch(other, Effect::SchemaAlter),
@@ -130,6 +139,29 @@ impl<'t> Effects<'t> {
             }
             Some(def) => self.visit(def.to_ref()),
             None => {}
+        }
+    }
+
+    /// Rows of another relation are read through this one and all that it is part of, from here on.
+    /// Whose columns those are, the catalog that is known does not say.
+    fn gains_rows(&mut self, relation: &RangeVar) {
+        let Some(found) = self.names.relation(&relation.schemaname, &relation.relname) else {
+            return;
+        };
+        let mut pending: Vec<u32> = found.catalogued.iter().map(|known| known.oid).collect();
+        let mut seen = HashSet::new();
+        while let Some(oid) = pending.pop() {
+            let Some(known) = self.names.catalog().relations.get(&oid) else {
+                continue;
+            };
+            if seen.insert(oid) {
+                let schema = self.names.canonical(&known.schema).to_owned();
+                let temporary = schema == PG_TEMP;
+                self.overlay
+                    .relations
+                    .insert((schema, known.name.clone()), Some(temporary));
+                pending.extend(&known.parents);
+            }
         }
     }
 

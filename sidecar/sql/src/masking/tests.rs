@@ -154,7 +154,7 @@ fn catalog() -> Catalog {
             attnum: i16::try_from(at + 1).unwrap(),
             name: (*name).to_owned(),
             type_oid: *type_oid,
-            made_of: Vec::new(),
+            made_of: None,
         };
         let relation = Relation {
             oid,
