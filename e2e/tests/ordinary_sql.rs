@@ -156,7 +156,6 @@ fn ordinary_sql_is_not_disturbed() -> Result<()> {
             }
         }
     }
-    println!("{} statements", entries.len());
     ensure!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }

@@ -386,10 +386,6 @@ fn classification_covers_what_the_server_touched() {
             ));
         }
     }
-    println!(
-        "seed {seed}: {compared} of {} ran, {of_generated} of them generated",
-        scripts.len()
-    );
     assert!(
         compared >= FEWEST,
         "only {compared} of {} ran",
