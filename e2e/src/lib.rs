@@ -12,9 +12,11 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod corpus;
 pub mod faults;
 pub mod issuer;
 pub mod lab;
+pub mod needles;
 pub mod raw;
 pub mod relay;
 pub mod server;

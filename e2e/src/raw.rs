@@ -156,6 +156,26 @@ impl Client {
         }
     }
 
+    /// Logs in to a server itself, past the sidecar, as the role that its pg_hba.conf asks for a
+    /// plain password; [`server::Database::direct`] makes it.
+    ///
+    /// [`server::Database::direct`]: crate::server::Database::direct
+    pub fn direct(port: u16, role: &str, password: &str, database: &str) -> Result<Client> {
+        let mut client = Client::dial(port)?;
+        client.send(&startup(&[
+            ("user", role),
+            ("database", database),
+            ("client_encoding", "UTF8"),
+        ]))?;
+        client.until(b'R')?;
+        client.send(&message(b'p', &cstring(password)))?;
+        client.greet()?;
+        match client.greeting.errors().first() {
+            Some(error) => bail!("not let in: {error:?}"),
+            None => Ok(client),
+        }
+    }
+
     /// Logs in with other startup parameters and gives what the server answered.
     pub fn attempt(port: u16, parameters: &[(&str, &str)]) -> Result<Client> {
         let mut client = Client::dial(port)?;

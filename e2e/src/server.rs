@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result, anyhow};
 use xtask::postgres::{Postgres, Settings};
 
+use crate::raw::Client;
 use crate::relay::find;
 
 /// Values of the seed's masked columns, none of which may appear anywhere on our side.
@@ -73,13 +74,22 @@ impl Database {
     fn made(server: &Postgres, own: Option<Arc<Postgres>>) -> Result<Database> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Database::like("seed", name, server, own)
+    }
+
+    fn like(
+        template: &str,
+        name: String,
+        server: &Postgres,
+        own: Option<Arc<Postgres>>,
+    ) -> Result<Database> {
         server.sql(
             "postgres",
             &format!("CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'"),
         )?;
         server.sql(
             "postgres",
-            &format!("CREATE DATABASE {name} TEMPLATE seed OWNER {name}"),
+            &format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {name}"),
         )?;
         Ok(Database {
             name,
@@ -94,6 +104,35 @@ impl Database {
             Some(own) => Ok(own),
             None => shared(),
         }
+    }
+
+    /// A byte for byte copy, OIDs included, with a role of its own. Nobody may be connected to this
+    /// one meanwhile.
+    pub fn copied(&self) -> Result<Database> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}_copy_{count}", self.name);
+        Database::like(&self.name, name, self.server()?, self.own.clone())
+    }
+
+    /// A connection past the sidecar, as a superuser.
+    pub fn direct(&self) -> Result<Client> {
+        // pg_hba.conf names this role (xtask, `postgres.rs`).
+        const ROLE: &str = "plain_password";
+        self.server()?.sql(
+            "postgres",
+            &format!(
+                "DO $$ BEGIN CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD '{PASSWORD}'; \
+                 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+            ),
+        )?;
+        Client::direct(self.port, ROLE, PASSWORD, &self.name)
+    }
+
+    /// Lets the agent's role do everything, so that only the sidecar is in its way.
+    pub fn make_superuser(&self) -> Result<()> {
+        let alter = format!("ALTER ROLE {} SUPERUSER", self.name);
+        self.server()?.sql("postgres", &alter).map(|_| ())
     }
 
     /// Runs SQL as the superuser, past the sidecar.

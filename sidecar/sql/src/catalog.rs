@@ -2,6 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::functions::{Builtin, builtin};
+use crate::resolve::PG_CATALOG;
+use crate::system::describes_the_schema;
+
+/// Views upon views beyond which nothing is looked at.
+const MOST_NESTED_VIEWS: usize = 16;
+
 /// A snapshot of the catalog, as one role sees it. Built by the translator from
 /// `pg_class`, `pg_attribute`, `pg_inherits`, `pg_proc` …; immutable once built.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +51,65 @@ pub struct Relation {
     pub parents: Vec<u32>,
     /// For a sequence: the table that owns it (`pg_depend`).
     pub owner_table: Option<u32>,
+    /// Rules besides a view's own query (`pg_rewrite`): what it is asked for is not all that runs,
+    /// and its rows may be those of anything.
+    pub has_rules: bool,
+    /// For a view: all that its query names. `None` where that is not known.
+    pub definition: Option<Definition>,
+}
+
+/// What the query of a view or materialised view names, anywhere in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// OIDs of relations.
+    pub relations: Vec<u32>,
+    /// Schema and name of each function, those behind its operators and casts too.
+    pub functions: Vec<(String, String)>,
+}
+
+impl Relation {
+    /// Whether its values are its own: a table without rules, and none of the system's that keeps
+    /// what others are made of (`pg_statistic` shows values of any column, `pg_largeobject` the
+    /// bytes of any value that was put there).
+    pub fn is_traced(&self) -> bool {
+        let system = matches!(self.schema.as_str(), "pg_catalog" | "information_schema")
+            || self.schema.starts_with("pg_toast");
+        if system {
+            return describes_the_schema(&self.schema, &self.name);
+        }
+        !self.has_rules
+            && matches!(
+                self.kind,
+                RelationKind::Table | RelationKind::PartitionedTable | RelationKind::Sequence
+            )
+    }
+}
+
+impl Catalog {
+    /// Whether a view shows nothing but values of relations that `masked` does not hold for, and
+    /// what pure functions make of them.
+    pub fn is_clean_view(&self, relation: &Relation, masked: &dyn Fn(&Relation) -> bool) -> bool {
+        self.is_clean(relation, masked, MOST_NESTED_VIEWS)
+    }
+
+    fn is_clean(&self, view: &Relation, masked: &dyn Fn(&Relation) -> bool, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else {
+            return false;
+        };
+        let Some(definition) = view.definition.as_ref().filter(|_| !view.has_rules) else {
+            return false;
+        };
+        let pure = |name: &(String, String)| match name.0.as_str() {
+            PG_CATALOG => builtin(&name.1) == Builtin::Pure,
+            _ => self.extension_functions.contains(name),
+        };
+        let clean = |oid: &u32| {
+            self.relations.get(oid).is_some_and(|part| {
+                !masked(part) && (part.is_traced() || self.is_clean(part, masked, depth))
+            })
+        };
+        definition.functions.iter().all(pure) && definition.relations.iter().all(clean)
+    }
 }
 
 /// One column.
@@ -55,6 +121,8 @@ pub struct Column {
     pub name: String,
     /// `pg_attribute.atttypid`.
     pub type_oid: u32,
+    /// For a generated column: the columns of the same relation that it is made of.
+    pub made_of: Option<Vec<i16>>,
 }
 
 /// `pg_class.relkind` (PostgreSQL, System Catalogs, pg_class).

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::resolve::{PG_CATALOG, PG_TEMP, element_name, split_identifiers};
-use crate::{Catalog, Column, Function, Relation, RelationKind, SearchPath};
+use crate::{Catalog, Column, Definition, Function, Relation, RelationKind, SearchPath};
 
 /// What one query of [`QUERIES`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +18,13 @@ pub enum CatalogQuery {
     Relations,
     /// (relation oid, number, name, type oid) of each live column.
     Columns,
+    /// (relation oid, number, number of a column that this generated one is made of, or NULL).
+    Generated,
+    /// (oid) of each relation with rules besides a view's own query.
+    Ruled,
+    /// (view oid, oid of a relation that it names or NULL, schema and name of a function that it
+    /// names or NULL). One row with neither stands for a view that names nothing.
+    Definitions,
     /// (child oid, parent oid).
     Parents,
     /// (oid, schema, name, prokind) outside pg_catalog.
@@ -53,7 +60,7 @@ pub const OWN_TEMPORARY_SCHEMA: &str = "SELECT n.nspname::pg_catalog.text \
 /// An operator that belongs to an extension and whose function is immutable is left out: the `=`
 /// of citext or postgis would make every statement run a function that is not known to be pure.
 /// Installing an extension takes rights that make its operators as trusted as built-in ones.
-pub const QUERIES: [Query; 9] = [
+pub const QUERIES: [Query; 12] = [
     Query {
         kind: CatalogQuery::Schemas,
         text: "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n \
@@ -81,6 +88,48 @@ pub const QUERIES: [Query; 9] = [
          WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
          AND pg_catalog.strpos('rpvmfS', c.relkind::pg_catalog.text) OPERATOR(pg_catalog.>) 0 \
          ORDER BY a.attrelid, a.attnum",
+    },
+    Query {
+        kind: CatalogQuery::Generated,
+        // What depends on the source is the column itself up to PostgreSQL 14, and its expression
+        // since 15 (StoreAttrDefault).
+        text: "SELECT a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, \
+         d.refobjsubid::pg_catalog.text FROM pg_catalog.pg_attribute a \
+         JOIN pg_catalog.pg_attrdef e ON e.adrelid OPERATOR(pg_catalog.=) a.attrelid \
+         AND e.adnum OPERATOR(pg_catalog.=) a.attnum \
+         LEFT JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+         AND d.refobjsubid OPERATOR(pg_catalog.>) 0 \
+         AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum \
+         AND (d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+         AND d.objid OPERATOR(pg_catalog.=) e.oid \
+         OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+         AND d.objid OPERATOR(pg_catalog.=) a.attrelid \
+         AND d.objsubid OPERATOR(pg_catalog.=) a.attnum) \
+         WHERE a.attgenerated OPERATOR(pg_catalog.<>) '' AND NOT a.attisdropped",
+    },
+    Query {
+        kind: CatalogQuery::Ruled,
+        text: "SELECT DISTINCT r.ev_class::pg_catalog.text FROM pg_catalog.pg_rewrite r \
+         WHERE r.rulename OPERATOR(pg_catalog.<>) '_RETURN' \
+         AND r.ev_class OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid",
+    },
+    Query {
+        kind: CatalogQuery::Definitions,
+        // pg_depend leaves out what is pinned: system relations, and built-in functions. The query
+        // as it is stored names everything by its OID, its own view too.
+        text: "SELECT v.view::pg_catalog.text, \
+         CASE WHEN v.what OPERATOR(pg_catalog.=) 'relid' AND v.oid OPERATOR(pg_catalog.<>) v.view \
+         THEN v.oid::pg_catalog.text END, n.nspname::pg_catalog.text, p.proname::pg_catalog.text \
+         FROM (SELECT DISTINCT r.ev_class AS view, m.part[1] AS what, m.part[2]::pg_catalog.oid AS oid \
+         FROM pg_catalog.pg_rewrite r LEFT JOIN LATERAL pg_catalog.regexp_matches(\
+         r.ev_action::pg_catalog.text, \
+         ':(relid|funcid|opfuncid|aggfnoid|winfnoid|tsmhandler) ([1-9][0-9]*)', 'g') m (part) ON true \
+         WHERE r.rulename OPERATOR(pg_catalog.=) '_RETURN' \
+         AND r.ev_class OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) v \
+         LEFT JOIN pg_catalog.pg_proc p ON v.what OPERATOR(pg_catalog.<>) 'relid' \
+         AND p.oid OPERATOR(pg_catalog.=) v.oid \
+         LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace",
     },
     Query {
         kind: CatalogQuery::Parents,
@@ -173,6 +222,9 @@ pub struct CatalogError {
 pub struct CatalogBuilder {
     catalog: Catalog,
     columns: HashMap<u32, Vec<Column>>,
+    made_of: HashMap<(u32, i16), Vec<i16>>,
+    ruled: Vec<u32>,
+    definitions: HashMap<u32, Definition>,
     parents: HashMap<u32, Vec<u32>>,
     type_parts: Vec<(Name, Name)>,
 }
@@ -209,6 +261,8 @@ impl CatalogBuilder {
                     columns: Vec::new(),
                     parents: Vec::new(),
                     owner_table: owner.map(str::parse).transpose().ok()?,
+                    has_rules: false,
+                    definition: None,
                 };
                 let key = (relation.schema.clone(), relation.name.clone());
                 self.catalog.by_name.insert(key, relation.oid);
@@ -219,10 +273,27 @@ impl CatalogBuilder {
                     attnum: number.parse().ok()?,
                     name: (*name).to_owned(),
                     type_oid: type_oid.parse().ok()?,
+                    made_of: None,
                 };
                 let relation = relation.parse().ok()?;
                 self.columns.entry(relation).or_default().push(column);
             }
+            (CatalogQuery::Generated, [Some(relation), Some(number), source]) => {
+                let column = (relation.parse().ok()?, number.parse().ok()?);
+                let sources = self.made_of.entry(column).or_default();
+                sources.extend(source.map(str::parse::<i16>).transpose().ok()?);
+            }
+            (CatalogQuery::Definitions, [Some(view), relation, schema, function]) => {
+                let definition = self.definitions.entry(view.parse().ok()?).or_default();
+                if let Some(relation) = relation {
+                    definition.relations.push(relation.parse().ok()?);
+                }
+                if let (Some(schema), Some(function)) = (schema, function) {
+                    let name = ((*schema).to_owned(), (*function).to_owned());
+                    definition.functions.push(name);
+                }
+            }
+            (CatalogQuery::Ruled, [Some(relation)]) => self.ruled.push(relation.parse().ok()?),
             (CatalogQuery::Parents, [Some(child), Some(parent)]) => {
                 let parent = parent.parse().ok()?;
                 let child = child.parse().ok()?;
@@ -273,6 +344,23 @@ impl CatalogBuilder {
             if let Some(relation) = self.catalog.relations.get_mut(&oid) {
                 relation.columns = columns;
                 relation.columns.sort_by_key(|column| column.attnum);
+            }
+        }
+        for ((oid, attnum), sources) in self.made_of {
+            let relation = self.catalog.relations.get_mut(&oid);
+            let mut columns = relation.into_iter().flat_map(|found| &mut found.columns);
+            if let Some(column) = columns.find(|column| column.attnum == attnum) {
+                column.made_of = Some(sources);
+            }
+        }
+        for (oid, definition) in self.definitions {
+            if let Some(relation) = self.catalog.relations.get_mut(&oid) {
+                relation.definition = Some(definition);
+            }
+        }
+        for oid in self.ruled {
+            if let Some(relation) = self.catalog.relations.get_mut(&oid) {
+                relation.has_rules = true;
             }
         }
         for (oid, parents) in self.parents {

@@ -7,7 +7,7 @@ use pg_query::NodeEnum;
 
 use crate::effects::Effects;
 use crate::verb::verb;
-use crate::{Catalog, Statement, masking, secrets};
+use crate::{Catalog, Relation, Statement, masking, secrets};
 
 /// The session's search_path as far as it is known; never inferred (postgres.md).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,6 +56,10 @@ pub trait MaskedColumns {
     fn column(&self, schema: &str, relation: &str, column: &str) -> bool;
     /// Whether comparisons with this column are allowed (`predicates: Allow`).
     fn predicates_allowed(&self, schema: &str, relation: &str, column: &str) -> bool;
+    /// Whether this view is known to show nothing of masked columns.
+    fn is_clean_view(&self, _: &Relation) -> bool {
+        false
+    }
     /// Whether a function's output was declared clean (`returns: Unmasked`).
     fn function_unmasked(&self, schema: &str, function: &str) -> bool;
 }

@@ -32,7 +32,7 @@ mod tests;
 mod verb;
 mod walk;
 
-pub use catalog::{Catalog, Column, Function, Relation, RelationKind};
+pub use catalog::{Catalog, Column, Definition, Function, Relation, RelationKind};
 pub use catalog_sql::CatalogBuilder;
 pub use classification::{
     Classification, Context, CopyDirection, CopyFormat, Kind, MaskedColumns, MaskingFacts, Overlay,

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chaperone_policy::{ColumnMask, Masking, Predicates};
+use chaperone_policy::{ColumnMask, Masking, Predicates, Strategy};
 
-use crate::{Catalog, MaskedColumns};
+use crate::{Catalog, Column, MaskedColumns, Relation};
 
 /// Origins of masked columns, computed once for a policy and a catalog.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct MaskIndex {
     columns: HashMap<(u32, i16), ColumnMask>,
     /// The same by name, for classification.
     names: HashMap<(String, String), HashMap<String, Predicates>>,
+    /// Views of nothing masked, by OID.
+    clean_views: HashSet<u32>,
 }
 
 impl MaskIndex {
@@ -24,6 +26,7 @@ impl MaskIndex {
             masking: Arc::new(masking.clone()),
             columns: HashMap::new(),
             names: HashMap::new(),
+            clean_views: HashSet::new(),
         };
         if !masking.has_columns() {
             return index;
@@ -40,18 +43,52 @@ impl MaskIndex {
                     .filter_map(|kin| masking.column(&kin.schema, &kin.name, &column.name))
                     .max_by(|a, b| a.strategy.compare_strictness(b.strategy));
                 if let Some(mask) = strictest {
-                    index
-                        .names
-                        .entry((relation.schema.clone(), relation.name.clone()))
-                        .or_default()
-                        .insert(column.name.clone(), mask.predicates);
-                    index
-                        .columns
-                        .insert((relation.oid, column.attnum), mask.clone());
+                    index.add(relation, column, mask.clone());
                 }
             }
         }
+        index.add_generated(catalog);
+        let masked = |part: &Relation| index.relation(&part.schema, &part.name);
+        index.clean_views = catalog
+            .relations
+            .values()
+            .filter(|view| !masked(view) && catalog.is_clean_view(view, &masked))
+            .map(|view| view.oid)
+            .collect();
         index
+    }
+
+    fn add(&mut self, relation: &Relation, column: &Column, mask: ColumnMask) {
+        self.names
+            .entry((relation.schema.clone(), relation.name.clone()))
+            .or_default()
+            .insert(column.name.clone(), mask.predicates);
+        self.columns.insert((relation.oid, column.attnum), mask);
+    }
+
+    /// A generated column carries what it is made of, under another name. Like any derived value
+    /// it is masked whole: part of it may be another part of its source. PostgreSQL lets none be
+    /// made of another generated one.
+    fn add_generated(&mut self, catalog: &Catalog) {
+        for relation in catalog.relations.values() {
+            for column in &relation.columns {
+                let sources = column.made_of.iter().flatten();
+                let masks = sources.filter_map(|source| self.columns.get(&(relation.oid, *source)));
+                let strictest = masks
+                    .max_by(|a, b| a.strategy.compare_strictness(b.strategy))
+                    .cloned();
+                if let Some(mut mask) = strictest {
+                    if !matches!(mask.strategy, Strategy::Null) {
+                        mask.strategy = Strategy::Redact;
+                    }
+                    let own = self.columns.get(&(relation.oid, column.attnum));
+                    if own.is_none_or(|own| own.strategy.compare_strictness(mask.strategy).is_lt())
+                    {
+                        self.add(relation, column, mask);
+                    }
+                }
+            }
+        }
     }
 
     /// Whether a relation has masked columns.
@@ -89,6 +126,10 @@ impl MaskedColumns for MaskIndex {
                     .map(|mask| mask.predicates)
             })
             .is_some_and(|predicates| predicates == Predicates::Allow)
+    }
+
+    fn is_clean_view(&self, view: &Relation) -> bool {
+        self.clean_views.contains(&view.oid)
     }
 
     fn function_unmasked(&self, schema: &str, function: &str) -> bool {

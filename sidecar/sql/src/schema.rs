@@ -72,6 +72,8 @@ impl Catalog {
             columns: Vec::new(),
             parents: Vec::new(),
             owner_table: None,
+            has_rules: false,
+            definition: None,
         };
         for column in columns {
             add_column(&mut relation, column.clone());
@@ -208,6 +210,8 @@ impl Reader {
             columns: Vec::new(),
             parents: Vec::new(),
             owner_table: None,
+            has_rules: false,
+            definition: None,
         };
         for column in columns {
             add_column(&mut relation, column);
@@ -356,6 +360,7 @@ fn add_column(relation: &mut Relation, name: String) {
         attnum,
         name,
         type_oid: TEXT_OID,
+        made_of: None,
     });
 }
 

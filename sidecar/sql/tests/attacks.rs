@@ -211,6 +211,8 @@ fn comparing_a_part_of_a_masked_column_is_refused() {
         CLUSTER customers USING customers_email_key
         ALTER TABLE customers ALTER COLUMN email TYPE varchar(10)
         CREATE TABLE guesses (e text REFERENCES customers (email))
+        CREATE TABLE guesses (e text REFERENCES customers)
+        ALTER TABLE notes ADD FOREIGN KEY (body) REFERENCES customers
         # a text that is read as JSON or XML fails or does not
         SELECT json_serialize(email) FROM customers
         SELECT json_array(email FORMAT JSON) FROM customers
@@ -237,6 +239,10 @@ fn cutting_a_masked_column_in_place_is_refused() {
         UPDATE customers SET card = card::varchar(4)
         UPDATE customers SET card = btrim(card, '0123456789')
         UPDATE customers SET card = md5(card)
+        # what is too short to be shown in part is made longer
+        UPDATE customers SET card = 'xxxxxxxx' || card
+        UPDATE customers SET card = card || 'xxxxxxxx'
+        UPDATE customers SET card = coalesce('xxxxxxxx' || card, '')
         UPDATE customers SET card = coalesce(left(card, 4), '')
         UPDATE customers SET card = CASE WHEN id = 1 THEN left(card, 4) ELSE card END
         UPDATE customers SET tags[1] = tags
@@ -251,6 +257,58 @@ fn cutting_a_masked_column_in_place_is_refused() {
             .is_none()
             .then(|| "is let through".to_owned())
     });
+}
+
+/// What happens to a row later, or what a function does, is not seen when it happens.
+#[test]
+fn what_would_copy_a_masked_value_later_is_refused() {
+    let table = "
+        CREATE RULE r AS ON UPDATE TO customers DO ALSO INSERT INTO notes SELECT OLD.*
+        CREATE RULE r AS ON DELETE TO customers DO ALSO INSERT INTO notes VALUES (OLD.id, OLD.email)
+        CREATE RULE r AS ON UPDATE TO customers DO INSTEAD NOTHING
+        CREATE TRIGGER t AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION side()
+        CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'INSERT INTO notes SELECT 1, email FROM customers'
+        CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'
+        CREATE PROCEDURE f() LANGUAGE sql AS 'SELECT 1'
+        CREATE FUNCTION f() RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO notes SELECT 1, email FROM customers; END
+        CREATE TABLE copied AS SELECT side()
+        CREATE TABLE copied AS SELECT * FROM side()
+        CREATE VIEW copied AS SELECT side() AS s
+        SELECT side() INTO copied
+        ALTER TABLE customers ALTER card DROP EXPRESSION
+    ";
+    holds(table, |class| {
+        class
+            .masking
+            .flow
+            .is_none()
+            .then(|| "is let through".to_owned())
+    });
+}
+
+/// Rows of a table that another becomes part of are that one's, whatever the catalog still says.
+#[test]
+fn a_table_that_gains_rows_is_not_what_it_was() {
+    let catalog = catalog();
+    let altered = classify_one(&catalog, "ALTER TABLE customers INHERIT base");
+    assert_eq!(
+        altered.overlay.relations,
+        [(("public".to_owned(), "base".to_owned()), Some(false))].into()
+    );
+    let path = ["pg_catalog", "public"].map(str::to_owned);
+    let script = parse("SELECT note FROM base").unwrap();
+    let read = classify(
+        &script.statements[0],
+        &Context {
+            catalog: &catalog,
+            search_path: &SearchPath::Known(path.into()),
+            overlay: &altered.overlay,
+            masks: &Masks,
+            prepared: &|_| None,
+            cursor_touches_masked: &|_| None,
+        },
+    );
+    assert!(read.masking.touches_masked);
 }
 
 #[test]

@@ -13,8 +13,8 @@ mod postgres;
 mod support;
 
 use chaperone_policy::{Effect, Object};
-use chaperone_sql::catalog_sql::{OWN_TEMPORARY_SCHEMA, QUERIES, effective_search_path};
-use chaperone_sql::{Catalog, CatalogBuilder, Overlay, RelationKind, SearchPath, parse};
+use chaperone_sql::catalog_sql::{OWN_TEMPORARY_SCHEMA, effective_search_path};
+use chaperone_sql::{Catalog, Overlay, RelationKind, SearchPath, parse};
 
 use postgres::Postgres;
 
@@ -34,35 +34,6 @@ const SCHEMA: &str = "
     CREATE PROCEDURE app.close_month() LANGUAGE sql AS 'SELECT 1';
     CREATE OPERATOR app.~> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
     CREATE TABLE \"Odd | name\" (\"a|b\" int);";
-
-fn read_catalog(server: &Postgres) -> Catalog {
-    let mut builder = CatalogBuilder::new();
-    for query in QUERIES {
-        let arguments = [
-            "-At",
-            "-F",
-            "\x1f",
-            "-R",
-            "\x1e",
-            "-P",
-            "null=\x1d",
-            "-c",
-            query.text,
-        ];
-        let output = server.psql(&arguments);
-        for row in output.trim_end_matches('\n').split('\x1e') {
-            if row.is_empty() {
-                continue;
-            }
-            let row: Vec<Option<&str>> = row
-                .split('\x1f')
-                .map(|value| (value != "\x1d").then_some(value))
-                .collect();
-            builder.add(query.kind, &row).unwrap();
-        }
-    }
-    builder.build(7)
-}
 
 fn relation<'c>(catalog: &'c Catalog, schema: &str, name: &str) -> &'c chaperone_sql::Relation {
     let oid = catalog.by_name[&(schema.to_owned(), name.to_owned())];
@@ -86,7 +57,7 @@ const TYPES: &str = "CREATE SCHEMA app;
 fn what_making_a_value_runs_is_read_from_a_real_server() {
     let server = Postgres::start();
     server.psql(&["-q", "-c", TYPES]);
-    let catalog = read_catalog(&server);
+    let catalog = server.catalog();
     let app = |name: &str| ("app".to_owned(), name.to_owned());
     for name in ["mail", "work_mail", "letters"] {
         assert_eq!(catalog.types[&app(name)], [app("note")], "{name}");
@@ -112,7 +83,7 @@ fn what_making_a_value_runs_is_read_from_a_real_server() {
 fn the_catalog_of_a_real_server_is_read() {
     let server = Postgres::start();
     server.psql(&["-q", "-c", SCHEMA]);
-    let catalog = read_catalog(&server);
+    let catalog = server.catalog();
     assert_eq!(catalog.generation, 7);
     let orders = relation(&catalog, "app", "orders");
     let columns: Vec<(i16, &str)> = orders
@@ -193,7 +164,7 @@ fn a_shown_search_path_is_what_the_server_searches() {
         let [shown, searched, own @ ..] = lines.as_slice() else {
             panic!("{output}");
         };
-        let catalog = read_catalog(&server);
+        let catalog = server.catalog();
         let SearchPath::Known(effective) =
             effective_search_path(shown, "postgres", own.first().copied(), &catalog)
         else {
@@ -229,7 +200,7 @@ fn assert_baseline_only(catalog: &Catalog, text: &str) {
 fn what_psql_asks_is_covered_by_the_baseline() {
     let server = Postgres::start();
     server.psql(&["-q", "-c", SCHEMA]);
-    let catalog = read_catalog(&server);
+    let catalog = server.catalog();
     let mut count = 0;
     for command in [
         "\\d",
@@ -294,7 +265,7 @@ fn what_psql_asks_is_covered_by_the_baseline() {
 #[test]
 fn what_drivers_ask_is_covered_by_the_baseline() {
     let server = Postgres::start();
-    let catalog = read_catalog(&server);
+    let catalog = server.catalog();
     for text in [
         "SELECT pg_catalog.version()",
         "select current_schema()",
@@ -335,7 +306,7 @@ fn what_drivers_ask_is_covered_by_the_baseline() {
 #[test]
 fn system_relations_with_other_peoples_data_are_not_in_the_baseline() {
     let server = Postgres::start();
-    let catalog = read_catalog(&server);
+    let catalog = server.catalog();
     let path = support::path(&["pg_catalog", "public"]);
     for name in [
         "pg_stats",

@@ -1,19 +1,22 @@
 //! What the server says: matched with what it owes, then passed on, swallowed or replaced.
 //! Rows and COPY data are in `results`.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use chaperone_enforce::Denial;
 use chaperone_evidence::{Outcome, OutcomeStatus};
-use chaperone_policy::Reason;
+use chaperone_mask::MARK;
+use chaperone_policy::{Access, Effect, Object, Reason};
 use chaperone_sql::{Kind, SearchPath, SessionChange};
 
 use super::engine::{Engine, Fault};
 use super::errors::{detected, error_response, sanitized};
-use super::expect::{Expect, Running};
+use super::expect::{CopyRun, Expect, Running};
 use super::frontend::touches;
 use super::statements::Batch;
+use super::values::Masks;
 use crate::codec::backend::tag;
 use crate::codec::error_response::field;
 use crate::codec::{
@@ -70,7 +73,7 @@ impl Engine<'_> {
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
                 let owed = matches!(
                     (frame.tag, self.expected.front()),
-                    (tag::PARSE_COMPLETE, Some(Expect::Parse))
+                    (tag::PARSE_COMPLETE, Some(Expect::Parse { .. }))
                         | (tag::BIND_COMPLETE, Some(Expect::Bind { .. }))
                         | (tag::CLOSE_COMPLETE, Some(Expect::Close))
                 );
@@ -107,10 +110,13 @@ impl Engine<'_> {
                 payload,
             } => {
                 let from = self.out.len();
-                let shown = detected(payload.as_bytes(), &self.masks);
+                let policy = self.flow.policy();
+                let [hidden, unrecorded] = [policy.masking(), policy.record_masking()]
+                    .map(chaperone_policy::Masking::has_columns);
+                let shown = payload_shown(payload, hidden, &self.masks);
                 notification(pid, channel, &shown, &mut self.out);
                 if self.observes() {
-                    let recorded = detected(payload.as_bytes(), &self.record_masks);
+                    let recorded = payload_shown(payload, unrecorded, &self.record_masks);
                     let mut instead = BytesMut::new();
                     notification(pid, channel, &recorded, &mut instead);
                     self.substitute(from, instead.freeze());
@@ -265,7 +271,11 @@ impl Engine<'_> {
                 self.names_stale = true;
             }
         }
+        if status == TransactionStatus::Idle && self.alters_in_transaction {
+            self.alters();
+        }
         if status == TransactionStatus::Idle && self.expected.is_empty() {
+            self.alters_in_transaction = false;
             self.path_in_transaction = false;
             self.catalog_in_transaction = false;
         }
@@ -343,11 +353,16 @@ impl Engine<'_> {
         if !self.flow.policy().masking().has_columns() {
             return self.expected.running().is_some_and(|r| touches(&r.batch));
         }
-        match self.expected.running() {
-            Some(running) => self.touched || touches(&running.batch),
-            // Parse, Bind, Describe and Sync evaluate constants or deferred constraints and may
-            // quote them.
-            None => true,
+        match self.expected.front() {
+            Some(Expect::Query(running) | Expect::Execute(running)) => {
+                self.touched || touches(&running.batch)
+            }
+            // These evaluate constants of their own statement, and may quote them.
+            Some(Expect::Parse { touches } | Expect::Bind { touches, .. }) => {
+                self.touched || *touches
+            }
+            // Sync checks deferred constraints.
+            _ => true,
         }
     }
 
@@ -367,7 +382,7 @@ impl Engine<'_> {
             let failed = position == 0;
             self.names.discard(expect.undecided());
             match expect {
-                Expect::Bind { intent } => {
+                Expect::Bind { intent, .. } => {
                     let status = if failed {
                         OutcomeStatus::Failed
                     } else {
@@ -382,7 +397,7 @@ impl Engine<'_> {
                 Expect::Query(running) | Expect::Execute(running) => {
                     self.finish(*running, Some(OutcomeStatus::NotForwarded))?;
                 }
-                Expect::Parse
+                Expect::Parse { .. }
                 | Expect::Close
                 | Expect::OwnDescribe(..)
                 | Expect::Describe
@@ -402,7 +417,7 @@ impl Engine<'_> {
     /// An error or a notice, for the agent and for the record.
     fn pass_report(&mut self, fields: &ErrorFields<'_>, tag: u8, touches: bool) {
         let from = self.out.len();
-        let touches = touches || self.is_about_masked(fields);
+        let touches = touches || self.is_about_masked(fields) || self.is_from_beneath(fields);
         sanitized(tag, fields, touches, &self.masks, &mut self.out);
         if self.observes() {
             let touches = self.flow.policy().record_masking().has_columns();
@@ -423,6 +438,23 @@ impl Engine<'_> {
             (Ok(schema), Ok(table)) => self.current_environment().masks.relation(schema, table),
             _ => true,
         }
+    }
+
+    /// Whether something that the statement did not name has spoken: a trigger or a function, whose
+    /// CONTEXT says where. What values it quotes is not known. The one line that COPY gives for
+    /// its own data is no such thing.
+    fn is_from_beneath(&mut self, fields: &ErrorFields<'_>) -> bool {
+        let Some(context) = fields.get(field::WHERE) else {
+            return false;
+        };
+        if !self.flow.policy().masking().has_columns() {
+            return false;
+        }
+        let copies = self
+            .expected
+            .running()
+            .is_some_and(|running| matches!(running.copy, Some(CopyRun::In { .. })));
+        !copies || !context.starts_with(b"COPY ") || context.contains(&b'\n')
     }
 
     fn refused(&mut self, denial: &Denial) {
@@ -458,6 +490,10 @@ impl Engine<'_> {
     /// there is anything.
     pub(crate) fn expect_changes(&mut self, batch: &Batch) -> bool {
         let mut any = false;
+        if batch.operation.accesses.iter().any(alters_a_relation) {
+            self.alters_in_transaction = true;
+            self.alters();
+        }
         for statement in &batch.statements {
             if matches!(statement.class.kind, Kind::Transaction) && !self.changed_in_transaction() {
                 // Its end sets nothing back.
@@ -540,6 +576,27 @@ impl Engine<'_> {
             })
             .map_err(|error| Fault::cannot_record(&error))
     }
+}
+
+/// Whether what is known of a relation holds no longer. One that is new is nobody's yet, and one
+/// that is temporary is nobody else's.
+fn alters_a_relation(access: &Access) -> bool {
+    matches!(access.effect, Effect::SchemaAlter | Effect::SchemaDestroy)
+        && match &access.object {
+            Object::Relation { schema, .. } => schema != "pg_temp",
+            Object::Named { kind, .. } => kind == "schema",
+            Object::Any | Object::Unresolved(_) => true,
+            _ => false,
+        }
+}
+
+/// The payload of a notification. Nobody can tell whose values another session, or a trigger, has
+/// put into it.
+fn payload_shown<'a>(payload: &'a str, hidden: bool, masks: &Masks) -> Cow<'a, [u8]> {
+    if hidden && !payload.is_empty() {
+        return Cow::Borrowed(MARK.as_bytes());
+    }
+    detected(payload.as_bytes(), masks)
 }
 
 fn notification(pid: i32, channel: &str, payload: &[u8], out: &mut BytesMut) {

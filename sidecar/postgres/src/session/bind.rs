@@ -13,7 +13,7 @@ use super::engine::{Blocked, Engine, Fault};
 use super::environment::Readiness;
 use super::expect::Expect;
 use super::extended::{doubtful_statement, reserved, too_many, unknown_statement};
-use super::frontend::{Counted, recorded_part};
+use super::frontend::{Counted, recorded_part, touches};
 use super::hold::Authorised;
 use super::names::{Change, Described, Meaning, Open, Portal, Prepared, is_usable};
 use super::statements::Batch;
@@ -172,6 +172,7 @@ impl Engine<'_> {
                     described
                 };
                 let intent = permit.sequence();
+                let touches = touches(&batch);
                 let mut decision = decision;
                 if decision.verdict == Verdict::Hold {
                     // The grant was used by this Bind; its Executes refer to it and only fetch.
@@ -198,7 +199,7 @@ impl Engine<'_> {
                     .forward(permit, &frame.raw)
                     .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
                 self.pipeline_open = true;
-                self.expected.push(Expect::Bind { intent });
+                self.expected.push(Expect::Bind { intent, touches });
                 if by_portal {
                     let asked = (&prepared, &described);
                     self.ask_about(Part::Portal, bind.portal, asked)?;

@@ -130,6 +130,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) names_stale: bool,
     /// The catalog was touched in this transaction: its end may set it back.
     pub(crate) catalog_in_transaction: bool,
+    /// Relations were altered in this transaction, which the other sessions learn at its end.
+    pub(crate) alters_in_transaction: bool,
     pub(crate) overlay: Overlay,
     /// Something in this transaction touched a masked relation: its later errors, a deferred
     /// constraint's for one, may quote values too.
@@ -232,6 +234,7 @@ impl<'a> Engine<'a> {
             path_in_transaction: false,
             names_stale: false,
             catalog_in_transaction: false,
+            alters_in_transaction: false,
             overlay: Overlay::default(),
             touched: false,
             substitutes: std::collections::VecDeque::new(),
@@ -276,6 +279,10 @@ impl<'a> Engine<'a> {
             let _ = self.server_writer.shutdown().await;
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        if self.alters_in_transaction {
+            // A COMMIT whose answer nobody waited for.
+            self.alters();
+        }
         let id = self.flow.id().to_owned();
         if let Err(error) = self.flow.end(denial.as_ref()).await {
             tracing::error!(session = id, %error, "the end of a session could not be recorded");

@@ -43,6 +43,7 @@ impl Engine<'_> {
     pub(crate) async fn ready_environment(&mut self) -> Result<Readiness, Fault> {
         let age = self.shared.bounds.catalog_age;
         let stale = self.names_stale
+            || self.is_altered_elsewhere()
             || (self.facts.read.elapsed() >= age && self.transaction == TransactionStatus::Idle);
         let dirty = self.path == SearchPath::Dirty;
         let doubtful = self.names.must_compare() && self.flow.policy().masking().has_columns();
@@ -88,8 +89,23 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether another session has altered relations since this one's catalog was read.
+    pub(crate) fn is_altered_elsewhere(&self) -> bool {
+        self.facts.altered != self.shared.facts.altered()
+    }
+
+    /// This session alters relations, or what it altered now holds: every other one has to read
+    /// the catalog again, and this one does anyway.
+    pub(crate) fn alters(&mut self) {
+        let now = self.shared.facts.alter();
+        if self.facts.altered.saturating_add(1) == now {
+            self.facts.altered = now;
+        }
+    }
+
     async fn refresh_names(&mut self, catalog: bool) -> Result<(), Fault> {
         if catalog {
+            let altered = self.shared.facts.altered();
             let mut builder = CatalogBuilder::new();
             let queries = &catalog_sql::QUERIES;
             let texts: Vec<&str> = queries
@@ -111,6 +127,7 @@ impl Engine<'_> {
                 database: self.facts.database.clone(),
                 catalog: Arc::new(builder.build(self.shared.next_catalog())),
                 read: Instant::now(),
+                altered,
             };
             // What a transaction has not committed is nobody else's.
             if self.transaction == TransactionStatus::Idle {

@@ -17,13 +17,18 @@ pub(crate) enum Expect {
     /// To a simple Query: results of each statement, then ReadyForQuery.
     Query(Box<Running>),
     /// ParseComplete.
-    Parse,
+    Parse {
+        /// Whether the statement may show a masked relation, and so its error.
+        touches: bool,
+    },
     /// ParameterDescription and RowDescription or NoData that the proxy asked for: swallowed.
     OwnDescribe(Arc<Prepared>, Arc<Described>),
     /// BindComplete.
     Bind {
         /// The intent that will never run if this fails.
         intent: u64,
+        /// As for Parse.
+        touches: bool,
     },
     /// [ParameterDescription] and RowDescription or NoData for the agent.
     Describe,
@@ -148,7 +153,7 @@ impl Expect {
     /// Changes to names that this reply decides on.
     pub(crate) fn undecided(&self) -> usize {
         match self {
-            Expect::Parse | Expect::Bind { .. } | Expect::Close => 1,
+            Expect::Parse { .. } | Expect::Bind { .. } | Expect::Close => 1,
             Expect::Query(running) | Expect::Execute(running) => running.undecided(),
             Expect::OwnDescribe(..) | Expect::Describe | Expect::Sync | Expect::Abort { .. } => 0,
         }

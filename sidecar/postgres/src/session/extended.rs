@@ -17,7 +17,7 @@ use super::engine::{Blocked, Engine, Fault};
 use super::environment::Readiness;
 use super::errors::error_response;
 use super::expect::{Expect, Running};
-use super::frontend::{Counted, recorded_part};
+use super::frontend::{Counted, recorded_part, touches};
 use super::hold::Authorised;
 use super::names::{Change, Described, Meaning, Open, Portal, Prepared, RESERVED, is_usable};
 use super::target::Purpose;
@@ -106,7 +106,8 @@ impl Engine<'_> {
                     .forward(permit, &frame.raw)
                     .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
                 self.pipeline_open = true;
-                self.expected.push(Expect::Parse);
+                let touches = touches(&batch);
+                self.expected.push(Expect::Parse { touches });
                 let described = prepared.described(environment);
                 self.ask_description(name, &prepared, &described)
             }

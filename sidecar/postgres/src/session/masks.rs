@@ -3,7 +3,7 @@
 use chaperone_mask::{Detectors, Wire, detectable};
 use chaperone_policy::{Strategy, Typed};
 pub(crate) use chaperone_sql::MaskIndex;
-use chaperone_sql::{Catalog, RelationKind};
+use chaperone_sql::{Catalog, MaskedColumns, Overlay, Relation};
 
 use crate::codec::{Format, RowDescription};
 
@@ -75,13 +75,14 @@ impl ColumnPlan {
     }
 }
 
-/// Plans one result. `touches` is whether the statement touches a masked relation at all.
+/// Plans one result. `touches` is whether the statement touches a masked relation at all; `names`
+/// are the catalog and what the session has changed since it was read.
 pub(crate) fn plan(
     fields: &[ResultField],
     formats: &[Format],
     touches: bool,
     masks: &MaskIndex,
-    catalog: &Catalog,
+    names: (&Catalog, &Overlay),
     detectors: Option<&Detectors>,
 ) -> Plan {
     let columns: Vec<ColumnPlan> = fields
@@ -92,7 +93,7 @@ pub(crate) fn plan(
                 Format::Text => Wire::Text,
                 Format::Binary => Wire::Binary,
             };
-            let treatment = match treat(field, touches, masks, catalog) {
+            let treatment = match treat(field, touches, masks, names) {
                 Treatment::Pass if detectors.is_some() && detectable(field.type_oid, wire) => {
                     Treatment::Detect
                 }
@@ -122,9 +123,26 @@ fn format_of(field: &ResultField, formats: &[Format], position: usize) -> Format
     }
 }
 
-fn treat(field: &ResultField, touches: bool, masks: &MaskIndex, catalog: &Catalog) -> Treatment {
+/// Whether a column was added since the catalog was read: what it is made of is not known.
+pub(crate) fn is_new_column(field: &ResultField, catalog: &Catalog) -> bool {
+    field.attnum > 0
+        && catalog.relations.get(&field.table_oid).is_some_and(|from| {
+            let mut known = from.columns.iter();
+            known.all(|column| column.attnum != field.attnum)
+        })
+}
+
+fn treat(
+    field: &ResultField,
+    touches: bool,
+    masks: &MaskIndex,
+    (catalog, overlay): (&Catalog, &Overlay),
+) -> Treatment {
     if let Some(mask) = masks.column(field.table_oid, field.attnum) {
         return Treatment::Mask(mask.strategy, mask.typed);
+    }
+    if masks.any() && is_new_column(field, catalog) {
+        return Treatment::Whole;
     }
     if !touches {
         return Treatment::Pass;
@@ -133,11 +151,10 @@ fn treat(field: &ResultField, touches: bool, masks: &MaskIndex, catalog: &Catalo
         && catalog
             .relations
             .get(&field.table_oid)
-            .is_some_and(|relation| {
-                matches!(
-                    relation.kind,
-                    RelationKind::Table | RelationKind::PartitionedTable
-                )
+            .is_some_and(|from: &Relation| {
+                let name = (from.schema.clone(), from.name.clone());
+                (from.is_traced() || masks.is_clean_view(from))
+                    && !overlay.relations.contains_key(&name)
             });
     if proven {
         Treatment::Pass

@@ -140,6 +140,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct CatalogCache {
     newest: Mutex<Option<Facts>>,
+    altered: AtomicU64,
 }
 
 /// Catalog facts and when they were read.
@@ -148,9 +149,24 @@ pub(crate) struct Facts {
     pub(crate) database: String,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) read: Instant,
+    /// [`CatalogCache::altered`] before they were read.
+    pub(crate) altered: u64,
 }
 
 impl CatalogCache {
+    /// How often a session has altered or dropped relations: once when that is forwarded, and once
+    /// more when it holds for everybody. What any session knows from before is doubtful: the table
+    /// that it reads may have become the parent of one with masked columns.
+    fn altered(&self) -> u64 {
+        self.altered.load(Ordering::SeqCst)
+    }
+
+    fn alter(&self) -> u64 {
+        self.altered
+            .fetch_add(1, Ordering::SeqCst)
+            .saturating_add(1)
+    }
+
     fn newest(&self, database: &str, age: Duration) -> Option<Facts> {
         self.lock()
             .as_ref()

@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering;
 use chaperone_enforce::Denial;
 use chaperone_mask::Wire;
 use chaperone_policy::{Object, Reason};
-use chaperone_sql::{Catalog, Kind, MaskedColumns};
+use chaperone_sql::{Catalog, Kind, MaskedColumns, Overlay};
 
 use super::copy::{CopyMask, CopyMasks};
 use super::engine::{Engine, Fault};
 use super::expect::CopyRun;
-use super::masks::{ColumnPlan, MaskIndex, Plan, ResultField, Treatment, fields_of, plan};
+use super::masks::{
+    ColumnPlan, MaskIndex, Plan, ResultField, Treatment, fields_of, is_new_column, plan,
+};
 use super::statements::{Classified, Environment};
 use super::values::{Cell as Treated, Masks};
 use crate::codec::{Backend, Cell, Format, Frame, rewrite};
@@ -67,6 +69,10 @@ impl Engine<'_> {
         };
         // Masks are those of now: a prepared statement or cursor may be older than the policy.
         let environment = self.current_environment();
+        if environment.masks.any() && self.is_altered_elsewhere() {
+            self.withhold(altered_elsewhere());
+            return Ok(false);
+        }
         let (decided_on, known) = self.decided_on(&classified);
         if let Err(what) = origins_decided(fields, &decided_on, &environment.catalog) {
             self.names_stale = true;
@@ -78,13 +84,16 @@ impl Engine<'_> {
         }
         let touches = (!known && environment.masks.any())
             || decided_on.iter().any(|one| may_touch(one, &environment));
+        self.names_stale |= fields
+            .iter()
+            .any(|field| is_new_column(field, &environment.catalog));
         let detectors = self.masks.detectors.as_deref();
         let planned = Arc::new(plan(
             fields,
             formats,
             touches,
             &environment.masks,
-            &environment.catalog,
+            (&environment.catalog, &self.overlay),
             detectors,
         ));
         let record_plan = self.observes().then(|| {
@@ -93,7 +102,7 @@ impl Engine<'_> {
                 formats,
                 true,
                 &environment.record_masks,
-                &environment.catalog,
+                (&environment.catalog, &self.overlay),
                 self.record_masks.detectors.as_deref(),
             ))
         });
@@ -121,6 +130,10 @@ impl Engine<'_> {
     }
 
     pub(crate) fn data_row(&mut self, frame: &Frame) -> Result<(), Fault> {
+        // A result that was withheld has no plan: its rows are on their way all the same.
+        if self.swallowing {
+            return Ok(());
+        }
         let planned = match self.expected.running() {
             None => {
                 return Err(Fault::new(
@@ -204,9 +217,6 @@ impl Engine<'_> {
     }
 
     fn pass_row(&mut self, frame: &Frame, planned: &Arc<Plan>) -> Result<(), Fault> {
-        if self.swallowing {
-            return Ok(());
-        }
         let record_plan = self
             .expected
             .running()
@@ -302,6 +312,10 @@ impl Engine<'_> {
             return Ok(());
         };
         let columns = response.columns.len();
+        if self.current_environment().masks.any() && self.is_altered_elsewhere() {
+            self.withhold(altered_elsewhere());
+            return Ok(());
+        }
         match self.plan_copy(columns)? {
             Some(copy) => {
                 if let Some(running) = self.expected.running() {
@@ -341,6 +355,8 @@ impl Engine<'_> {
             .running()
             .and_then(|running| running.batch.statements.get(running.statement).cloned());
         let environment = self.current_environment();
+        // Columns that were altered meanwhile may have changed places.
+        let known = !self.names_stale;
         let agents = classified.as_ref().and_then(|classified| {
             let touches = may_touch(classified, &environment);
             plan_copy(
@@ -348,7 +364,7 @@ impl Engine<'_> {
                 &environment,
                 &environment.masks,
                 self.masks.detectors.as_deref(),
-                touches,
+                (touches, known),
                 count,
             )
         });
@@ -363,7 +379,7 @@ impl Engine<'_> {
                 &environment,
                 &environment.record_masks,
                 self.record_masks.detectors.as_deref(),
-                environment.record_masks.any(),
+                (environment.record_masks.any(), known),
                 count,
             )
         });
@@ -437,6 +453,14 @@ impl Engine<'_> {
     }
 }
 
+fn altered_elsewhere() -> Denial {
+    Denial::new(
+        Reason::CatalogChanged,
+        "another session altered relations while this ran, so it is not known what its rows are",
+    )
+    .with_hint("run it again")
+}
+
 fn unmaskable_copy() -> Denial {
     Denial::new(
         Reason::MaskUnsupported,
@@ -456,7 +480,7 @@ fn plan_copy(
     environment: &Environment,
     masks: &MaskIndex,
     detectors: Option<&chaperone_mask::Detectors>,
-    touches: bool,
+    (touches, known): (bool, bool),
     count: usize,
 ) -> Option<CopyMask> {
     let Kind::Copy {
@@ -475,6 +499,7 @@ fn plan_copy(
     }
     let planned = match relation {
         _ if plain => Some(vec![ColumnPlan::pass(); count]),
+        _ if touches && !known => None,
         Some((schema, name)) => {
             let fields = copied_fields(environment, schema, name, columns);
             fields.map(|fields| {
@@ -483,7 +508,7 @@ fn plan_copy(
                     &[],
                     touches,
                     masks,
-                    &environment.catalog,
+                    (&environment.catalog, &Overlay::default()),
                     detectors,
                 )
                 .columns
@@ -559,7 +584,9 @@ fn copied_fields(
             })
             .collect();
     }
-    let mut all: Vec<_> = relation.columns.iter().filter(|c| c.attnum > 0).collect();
+    // Generated columns are left out (PostgreSQL, COPY, Parameters).
+    let copied = |column: &&chaperone_sql::Column| column.attnum > 0 && column.made_of.is_none();
+    let mut all: Vec<_> = relation.columns.iter().filter(copied).collect();
     all.sort_by_key(|column| column.attnum);
     Some(all.into_iter().map(field).collect())
 }
@@ -588,8 +615,10 @@ fn origins_decided(
                     .iter()
                     .flat_map(|one| &one.class.accesses)
                     .any(|access| {
+                        // A session reads no temporary schema but its own, which accesses call so.
                         matches!(&access.object, Object::Relation { schema, name }
-                        if *schema == kin.schema && *name == kin.name)
+                        if *name == kin.name && (*schema == kin.schema
+                            || schema == "pg_temp" && kin.schema.starts_with("pg_temp_")))
                     })
             })
         };

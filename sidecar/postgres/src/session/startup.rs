@@ -191,6 +191,7 @@ async fn log_in(
     )
     .await
     .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
+    let altered = connection.facts.altered();
     let (facts, path) = match connection
         .facts
         .newest(&database, connection.bounds.catalog_age)
@@ -213,6 +214,7 @@ async fn log_in(
                 database,
                 catalog: Arc::new(snapshot.catalog),
                 read: Instant::now(),
+                altered,
             };
             connection.facts.store(facts.clone());
             (facts, SearchPath::Known(snapshot.search_path))

@@ -63,7 +63,8 @@ impl<'t> Effects<'t> {
         self.set_kind(node, kind);
     }
 
-    /// COPY (query): every relation that the query reads is exported.
+    /// COPY (query): every relation that the query reads is exported. One that reads none is
+    /// judged by what else it does.
     fn export_what_was_read(&mut self) {
         let read: Vec<Object> = self
             .accesses
@@ -72,7 +73,7 @@ impl<'t> Effects<'t> {
             .map(|access| access.object.clone())
             .collect();
         if read.is_empty() {
-            self.add(Effect::BulkExport, Object::Session, false);
+            self.add(Effect::BulkExport, Object::Session, true);
         }
         for object in read {
             self.add(Effect::BulkExport, object, false);

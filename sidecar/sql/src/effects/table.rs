@@ -1,5 +1,7 @@
 //! Relations: CREATE, ALTER, DROP, RENAME.
 
+use std::collections::HashSet;
+
 use chaperone_policy::{Effect, Object};
 use pg_query::protobuf::{
     AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CreateForeignTableStmt,
@@ -11,7 +13,7 @@ use pg_query::{Node, NodeEnum, NodeRef};
 use super::object::{kind, role, split, strings};
 use super::{Effects, function_object};
 use crate::SessionChange;
-use crate::resolve::PG_CATALOG;
+use crate::resolve::{PG_CATALOG, PG_TEMP};
 
 impl<'t> Effects<'t> {
     pub(super) fn create_table(&mut self, create: &'t CreateStmt) {
@@ -119,6 +121,13 @@ impl<'t> Effects<'t> {
             AlterTableType::Undefined => self.unknown(),
             _ => {}
         }
+        match (command.subtype(), def) {
+            (AlterTableType::AtAddInherit, Some(NodeEnum::RangeVar(parent))) => {
+                self.gains_rows(parent);
+            }
+            (AlterTableType::AtAttachPartition, _) => self.gains_rows(relation),
+            _ => {}
+        }
         // ATTACH and DETACH PARTITION, INHERIT and NO INHERIT change the other relation's rows.
         match def {
             Some(NodeEnum::RangeVar(other)) => self.touch(other, Effect::SchemaAlter),
@@ -130,6 +139,29 @@ impl<'t> Effects<'t> {
             }
             Some(def) => self.visit(def.to_ref()),
             None => {}
+        }
+    }
+
+    /// Rows of another relation are read through this one and all that it is part of, from here on.
+    /// Whose columns those are, the catalog that is known does not say.
+    fn gains_rows(&mut self, relation: &RangeVar) {
+        let Some(found) = self.names.relation(&relation.schemaname, &relation.relname) else {
+            return;
+        };
+        let mut pending: Vec<u32> = found.catalogued.iter().map(|known| known.oid).collect();
+        let mut seen = HashSet::new();
+        while let Some(oid) = pending.pop() {
+            let Some(known) = self.names.catalog().relations.get(&oid) else {
+                continue;
+            };
+            if seen.insert(oid) {
+                let schema = self.names.canonical(&known.schema).to_owned();
+                let temporary = schema == PG_TEMP;
+                self.overlay
+                    .relations
+                    .insert((schema, known.name.clone()), Some(temporary));
+                pending.extend(&known.parents);
+            }
         }
     }
 
@@ -198,7 +230,10 @@ impl<'t> Effects<'t> {
         };
         match places.filter(|_| missing_ok) {
             Some(places) => {
-                for place in places.into_iter().filter(|place| *place != PG_CATALOG) {
+                // In its own temporary schema nobody but this session makes anything, so what is
+                // not known there is not there.
+                let elsewhere = |place: &&str| ![PG_CATALOG, PG_TEMP].contains(place);
+                for place in places.into_iter().filter(elsewhere) {
                     self.relation_access(place, name, Effect::SchemaDestroy);
                 }
             }

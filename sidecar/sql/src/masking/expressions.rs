@@ -2,8 +2,8 @@
 
 use pg_query::NodeRef;
 use pg_query::protobuf::{
-    AExpr, AExprKind, AlterTableType, BoolExpr, CaseExpr, FuncCall, JsonAggConstructor, SubLink,
-    SubLinkType, TypeCast, XmlExprOp,
+    AExpr, AExprKind, AlterTableType, BoolExpr, CaseExpr, ConstrType, FuncCall, JsonAggConstructor,
+    SubLink, SubLinkType, TypeCast, XmlExprOp,
 };
 
 use super::MOST_EQUALITIES;
@@ -138,7 +138,7 @@ impl<'t> Uses<'_, '_, 't> {
                 self.optional(one(&copy.where_clause), Place::Condition);
             }
             // Sorts the rows by an index; which one is not looked at.
-            NodeRef::ClusterStmt(cluster) => self.clustered(cluster.relation.as_ref()),
+            NodeRef::ClusterStmt(cluster) => self.compared_somewhere(cluster.relation.as_ref()),
             // What does not fit the new type fails.
             NodeRef::AlterTableCmd(command)
                 if command.subtype() == AlterTableType::AtAlterColumnType =>
@@ -157,6 +157,12 @@ impl<'t> Uses<'_, '_, 't> {
                 }
                 for name in names(&constraint.fk_attrs).chain(names(&constraint.pk_attrs)) {
                     self.refuse_name(name);
+                }
+                // The primary key, whichever columns it has.
+                if constraint.contype() == ConstrType::ConstrForeign
+                    && constraint.pk_attrs.is_empty()
+                {
+                    self.compared_somewhere(constraint.pktable.as_ref());
                 }
                 self.parts(node, Place::Operand);
             }
@@ -241,7 +247,7 @@ impl<'t> Uses<'_, '_, 't> {
 
     /// A bare column compared for equality with constants, and how many of them.
     fn equality(&self, operator: &'t AExpr) -> Option<(NodeRef<'t>, u32)> {
-        if builtin_name(&operator.name) != Some("=") {
+        if builtin_name(&operator.name) != Some("=") || self.taint.masks.is_user_operator("=") {
             return None;
         }
         let (left, right) = (one(&operator.lexpr)?, one(&operator.rexpr)?);

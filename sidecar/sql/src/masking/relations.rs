@@ -9,9 +9,9 @@ use pg_query::protobuf::FuncCall;
 
 use super::safe;
 use super::tree::{builtin_name, last_name};
+use crate::Relation;
 use crate::classification::Context;
 use crate::functions::{Builtin, builtin, is_information_schema_helper};
-use crate::{Relation, RelationKind};
 
 /// How much of a masked column a name may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -79,7 +79,7 @@ impl<'c> RelationMasks<'c> {
 
     fn load(&self, relation: &Relation) -> RelationMask {
         let masks = self.context.masks;
-        let untraced = self.is_opaque(relation);
+        let untraced = !relation.is_traced() && !masks.is_clean_view(relation);
         let family = self.family(relation);
         let mut mask = RelationMask::default();
         for column in &relation.columns {
@@ -145,27 +145,6 @@ impl<'c> RelationMasks<'c> {
             .iter()
             .filter_map(|oid| catalog.relations.get(oid))
             .collect()
-    }
-
-    /// Whether it is not known where its values come from: not a table, or a system relation
-    /// that does not merely describe the schema (`pg_stats` shows values of any column).
-    fn is_opaque(&self, relation: &Relation) -> bool {
-        let system = matches!(
-            relation.schema.as_str(),
-            "pg_catalog" | "information_schema"
-        ) || relation.schema.starts_with("pg_toast");
-        if system {
-            return !self.accesses.iter().any(|access| {
-                access.baseline
-                    && access.effect == Effect::Catalog
-                    && matches!(&access.object, Object::Relation { schema, name }
-                        if *schema == relation.schema && *name == relation.name)
-            });
-        }
-        !matches!(
-            relation.kind,
-            RelationKind::Table | RelationKind::PartitionedTable | RelationKind::Sequence
-        )
     }
 
     /// Whether some relation in this schema has masked columns of its own.

@@ -154,6 +154,7 @@ fn catalog() -> Catalog {
             attnum: i16::try_from(at + 1).unwrap(),
             name: (*name).to_owned(),
             type_oid: *type_oid,
+            made_of: None,
         };
         let relation = Relation {
             oid,
@@ -163,6 +164,8 @@ fn catalog() -> Catalog {
             columns: columns.iter().enumerate().map(column).collect(),
             parents: parents.to_vec(),
             owner_table: None,
+            has_rules: false,
+            definition: None,
         };
         catalog
             .by_name

@@ -2,8 +2,8 @@
 //! `expressions` has what is done inside one expression.
 
 use pg_query::protobuf::{
-    AExpr, AExprKind, InferClause, InsertStmt, JoinExpr, MergeStmt, RangeVar, ResTarget,
-    ReturningClause, SelectStmt, SetOperation, UpdateStmt, WithClause,
+    InferClause, InsertStmt, JoinExpr, MergeStmt, RangeVar, ResTarget, ReturningClause, SelectStmt,
+    SetOperation, UpdateStmt, WithClause,
 };
 use pg_query::{Node, NodeRef};
 
@@ -11,7 +11,7 @@ use super::expressions::Place;
 use super::relations::Level;
 use super::safe;
 use super::taint::{Taint, with_queries};
-use super::tree::{any, builtin_name, is_set_operation, many, names, one, ordinal, reference_name};
+use super::tree::{any, is_set_operation, many, names, one, ordinal, reference_name};
 use crate::walk::children;
 
 /// What was found.
@@ -438,8 +438,9 @@ impl<'a, 'm, 't> Uses<'a, 'm, 't> {
         }
     }
 
-    /// Rows come in their stored order, which is another one after CLUSTER.
-    pub(super) fn clustered(&mut self, relation: Option<&'t RangeVar>) {
+    /// Some column is compared, and which one is not told: CLUSTER stores the rows in the order of
+    /// an index, REFERENCES looks keys up.
+    pub(super) fn compared_somewhere(&mut self, relation: Option<&'t RangeVar>) {
         let mask = relation.and_then(|relation| self.taint.relation_mask(relation));
         if let (Some(relation), Some(mask)) = (relation, mask)
             && mask.row == Level::Masked
@@ -450,7 +451,8 @@ impl<'a, 'm, 't> Uses<'a, 'm, 't> {
     }
 
     /// Whether the value is the column that is assigned, whole: what a part of it leaves behind
-    /// would be shown by a partial mask, told by a hash, or found by comparing.
+    /// would be shown by a partial mask, told by a hash, or found by comparing. Nothing may be
+    /// added either: a partial mask shows the end of a value only if that is long enough.
     fn is_own(&self, relation: Option<&RangeVar>, target: &ResTarget, value: NodeRef<'t>) -> bool {
         if self.taint.level(value) == Level::Clean {
             return true;
@@ -490,12 +492,6 @@ impl<'a, 'm, 't> Uses<'a, 'm, 't> {
                     && safe::is_normalisation(call)
                     && many(&call.args).all(|part| whole(Some(part)))
             }
-            NodeRef::AExpr(operator) => {
-                is_concatenation(operator)
-                    && !self.taint.masks.is_user_operator("||")
-                    && whole(one(&operator.lexpr))
-                    && whole(one(&operator.rexpr))
-            }
             _ => false,
         }
     }
@@ -511,8 +507,4 @@ fn rows_written(insert: &InsertStmt) -> u32 {
         Some(_) => usize::MAX,
     };
     u32::try_from(rows).unwrap_or(u32::MAX)
-}
-
-fn is_concatenation(operator: &AExpr) -> bool {
-    operator.kind() == AExprKind::AexprOp && builtin_name(&operator.name) == Some("||")
 }

@@ -11,6 +11,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use chaperone_sql::catalog_sql::QUERIES;
+use chaperone_sql::{Catalog, CatalogBuilder};
+
 /// Where the server's programs are: `PG_BIN`, or the newest that the system has.
 fn programs() -> PathBuf {
     if let Some(folder) = std::env::var_os("PG_BIN") {
@@ -62,15 +65,53 @@ impl Postgres {
         server
     }
 
-    /// What psql prints on both streams for these arguments.
+    /// What psql prints for these arguments.
     pub(crate) fn psql(&self, arguments: &[&str]) -> String {
+        let output = succeed(self.client().args(arguments));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same where some of what it is given may fail.
+    pub(crate) fn psql_whatever(&self, arguments: &[&str]) -> String {
+        let output = self.client().args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn client(&self) -> Command {
         let mut command = Command::new(self.programs.join("psql"));
         command
             .args(["-X", "-U", "postgres", "-d", "postgres", "-h"])
-            .arg(self.folder.path())
-            .args(arguments);
-        let output = succeed(&mut command);
-        String::from_utf8(output.stdout).unwrap()
+            .arg(self.folder.path());
+        command
+    }
+
+    /// The catalog as it is now.
+    pub(crate) fn catalog(&self) -> Catalog {
+        let mut builder = CatalogBuilder::new();
+        for query in QUERIES {
+            let output = self.psql(&[
+                "-At",
+                "-F",
+                "\x1f",
+                "-R",
+                "\x1e",
+                "-P",
+                "null=\x1d",
+                "-c",
+                query.text,
+            ]);
+            for row in output.trim_end_matches('\n').split('\x1e') {
+                if row.is_empty() {
+                    continue;
+                }
+                let row: Vec<Option<&str>> = row
+                    .split('\x1f')
+                    .map(|value| (value != "\x1d").then_some(value))
+                    .collect();
+                builder.add(query.kind, &row).unwrap();
+            }
+        }
+        builder.build(7)
     }
 
     fn data(&self) -> PathBuf {
