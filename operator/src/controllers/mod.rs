@@ -16,6 +16,7 @@ mod error;
 pub(crate) mod events;
 pub(crate) mod status;
 pub mod workload_retry;
+mod workloads;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -40,6 +41,7 @@ use crate::digest_key::DigestKey;
 use crate::references::References;
 use backoff::Backoff;
 use events::Events;
+use workloads::Accounts;
 
 /// Objects of one kind that are looked at at once.
 const AT_ONCE: u16 = 8;
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     digest_key: DigestKey,
     events: Events,
     backoff: Backoff,
+    accounts: Accounts,
     reconciles: IntCounterVec,
 }
 
@@ -79,6 +82,7 @@ pub async fn run(context: Context, references: References) -> Result<(), prometh
         digest_key: DigestKey::new(context.client.clone(), &context.config.namespace),
         events: Events::new(context.client.clone(), &context.config.pod_name),
         backoff: Backoff::default(),
+        accounts: Accounts::default(),
         references,
         reconciles,
         context,
