@@ -39,6 +39,7 @@ use crate::{ByteSize, HumanDuration, LabelSelector, Masking, PolicyRule};
         type_ = "string",
         json_path = ".spec.connections"
     ),
+    printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads"),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -197,7 +198,7 @@ pub struct AccessPolicyStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many workloads it selects.
+    /// How many injected workloads it selects, by service account or labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 0))]
     pub workloads: Option<u32>,

@@ -264,7 +264,7 @@ pub struct ConnectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 320))]
     pub target: Option<String>,
-    /// How many workloads use it.
+    /// How many injected workloads use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 0))]
     pub workloads: Option<u32>,

@@ -11,22 +11,6 @@ use chaperone_e2e::cluster::chaperone::Shop;
 use chaperone_e2e::cluster::{Kubectl, unavailable};
 use serde_json::Value;
 
-/// The name of the one request of a namespace that waits.
-fn pending(shop: &Shop) -> Result<String> {
-    shop.namespace.until("an ApprovalRequest", || {
-        let list = shop.namespace.kubectl().json(&["approvalrequests"])?;
-        Ok(list["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find_map(|item| {
-                let phase = item.pointer("/status/phase").and_then(Value::as_str);
-                (phase == Some("Pending"))
-                    .then(|| item["metadata"]["name"].as_str().map(str::to_owned))?
-            }))
-    })
-}
-
 /// A person of group `dba`, who may approve.
 fn approver(shop: &Shop, name: &str) -> Kubectl {
     Kubectl::admin()
@@ -63,7 +47,7 @@ fn approving_is_a_kubectl_patch() -> Result<()> {
         "{}",
         held.err
     );
-    let name = pending(&shop)?;
+    let name = shop.pending()?;
     let object = format!("approvalrequest/{name}");
     let yes = r#"{"spec":{"decision":{"verdict":"Approve","reason":"ticket 42"}}}"#;
 
@@ -151,7 +135,7 @@ fn every_kind_of_patch_approves() -> Result<()> {
         let delete = format!("DELETE FROM orders WHERE id = {id}");
         let held = shop.psql(&pod, &delete)?;
         assert!(held.err.contains("ApprovalPending"), "{}", held.all());
-        let name = pending(&shop)?;
+        let name = shop.pending()?;
         let object = format!("approvalrequest/{name}");
         let said = match kind {
             "json" => {
@@ -214,7 +198,7 @@ fn a_quorum_of_two_takes_two_people() -> Result<()> {
     let delete = "DELETE FROM orders WHERE id = 30";
     let held = shop.psql(&pod, delete)?;
     assert!(held.err.contains("ApprovalPending"), "{}", held.all());
-    let object = format!("approvalrequest/{}", pending(&shop)?);
+    let object = format!("approvalrequest/{}", shop.pending()?);
     let yes = r#"{"spec":{"decision":{"verdict":"Approve"}}}"#;
     let patch = ["patch", object.as_str(), "--type=merge", "-p", yes];
     let ada = approver(&shop, "ada");

@@ -129,6 +129,19 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
             .replace("HOST", HOST);
     let mut live = shop.in_background(&pod, &script)?;
     live.until("1000")?;
+    let views = |state: &str| -> Result<Vec<serde_json::Value>> {
+        let views = shop.namespace.kubectl().json(&["sessions.chaperone.dev"])?;
+        let views = views["items"].as_array().cloned().unwrap_or_default();
+        Ok(views
+            .into_iter()
+            .filter(|view| view["spec"]["state"] == state)
+            .collect())
+    };
+    let cut = shop.namespace.until("its view", || {
+        let mut open = views("Open")?;
+        let only = open.len() == 1 && views("Ended")?.len() == 1;
+        Ok(only.then(|| open.remove(0)))
+    })?;
     signal_sidecar(&pod, "KILL")?;
     live.finish()?;
     shop.namespace
@@ -138,6 +151,19 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
             Ok((status["restartCount"] == 1 && status["ready"] == true).then_some(()))
         })
         .with_context(operator_logs)?;
+    // Though its pod lives, and before anybody opens another: what its view says is no longer that
+    // it goes on.
+    shop.namespace
+        .until("its view to say what became of it", || {
+            let came_out = [views("Recovered")?, views("Interrupted")?].concat();
+            let [found] = &came_out[..] else {
+                return Ok(None);
+            };
+            assert_eq!(found["metadata"]["name"], cut["metadata"]["name"]);
+            let end = found["spec"]["end"].as_str().unwrap_or_default();
+            assert!(end.contains("its sidecar ended"), "{found}");
+            Ok(Some(()))
+        })?;
     assert_masked(&shop.psql(&pod, READ)?.ok()?);
     shop.namespace.until("the recovered session", || {
         let found = sessions(&shop)?;

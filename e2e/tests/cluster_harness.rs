@@ -149,7 +149,7 @@ spec:
         - {{name: POSTGRES_DB, value: orders}}
         readinessProbe: {{exec: {{command: [pg_isready, -h, 127.0.0.1]}}, periodSeconds: 1}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-        volumeMounts: [{{name: seed, mountPath: /seed}}]
+        volumeMounts: [{{name: seed, mountPath: /docker-entrypoint-initdb.d}}]
       volumes: [{{name: seed, configMap: {{name: seed}}}}]
 "#
     )

@@ -101,19 +101,6 @@ fn every_command_works_on_a_cluster() -> Result<()> {
     Ok(())
 }
 
-/// The name of this shop's one request that waits.
-fn pending(shop: &Shop, who: &Kubectl) -> Result<String> {
-    let namespace = shop.namespace.name();
-    shop.namespace.until("a request that waits", || {
-        let listed = who.plugin_json(&["approvals"])?;
-        let waiting = listed.as_array().cloned().unwrap_or_default();
-        Ok(waiting.into_iter().find_map(|request| {
-            let ours = request["request"]["metadata"]["namespace"] == namespace;
-            (ours && request["phase"] == "Pending").then(|| text(&request["name"]))
-        }))
-    })
-}
-
 #[test]
 fn approving_with_the_plugin() -> Result<()> {
     if unavailable() {
@@ -133,7 +120,15 @@ fn approving_with_the_plugin() -> Result<()> {
     let delete = "DELETE FROM orders WHERE id = 7";
     let held = shop.psql(&pod, delete)?;
     assert!(held.err.contains("ApprovalPending"), "{}", held.all());
-    let name = pending(&shop, &ada)?;
+    let name = shop.pending()?;
+    let listed = ada.plugin_json(&["approvals"])?;
+    let listed = listed.as_array().cloned().unwrap_or_default();
+    let waiting = |request: &Value| {
+        text(&request["name"]) == name
+            && request["request"]["metadata"]["namespace"] == namespace
+            && request["phase"] == "Pending"
+    };
+    assert!(listed.iter().any(waiting), "{listed:?}");
 
     let told = ada.plugin(&["approvals", &name])?.ok()?;
     assert!(told.contains(delete), "{told}");
@@ -178,7 +173,7 @@ fn approving_with_the_plugin() -> Result<()> {
     let other = "DELETE FROM orders WHERE id = 8";
     let held = shop.psql(&pod, other)?;
     assert!(held.err.contains("ApprovalPending"), "{}", held.all());
-    let name = pending(&shop, &ada)?;
+    let name = shop.pending()?;
     let denied = ada
         .plugin(&["deny", &name, "-n", namespace, "-o", "json"])?
         .ok()?;

@@ -42,7 +42,10 @@ pub use keys::{fingerprint, parse_public_pem, public_pem};
 pub use delegate::DelegateRecord;
 pub use error::{RecordError, StoreError};
 pub use outbox::{Outbox, Outgoing};
-pub use read::{Direction, Replayed, SessionSummary, Sessions, Shown, State, Tally, replay, show};
+pub use read::{
+    Direction, RecoveredTail, Replayed, SessionSummary, Sessions, Shown, State, Tally, Told,
+    replay, show,
+};
 pub use record::{
     Approval, ApprovalEvent, AttachId, ClientClass, DecisionRecord, EndCause, Finding, Gap, Intent,
     IntentRecord, Masked, Outcome, OutcomeStatus, Phase, PolicyChanged, Record, SessionEnd,

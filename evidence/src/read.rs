@@ -209,7 +209,7 @@ impl Listing {
 }
 
 /// The sessions of a store as its segments come, for those who show them while they go on. An ended
-/// session is told once and forgotten; of one that began before, nothing is told.
+/// session is told once and forgotten; of one that began before, only how it came out is told.
 #[derive(Default)]
 pub struct Tally(Listing);
 
@@ -219,10 +219,30 @@ impl std::fmt::Debug for Tally {
     }
 }
 
+/// What one segment tells.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The sessions in it, as they stand after it.
+    pub sessions: Vec<SessionSummary>,
+    /// Where the segment begins a later attach: those sessions of earlier ones whose tail was found
+    /// in the spool. Whatever else was open then is Interrupted: nothing more of it will come.
+    pub recovered: Option<Vec<RecoveredTail>>,
+}
+
+/// The tail of a session that began before the tally did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredTail {
+    /// The session.
+    pub id: SessionId,
+    /// Time of its last record.
+    pub last_ns: u64,
+    /// Why it ended, if its end was recorded; else empty.
+    pub end: String,
+}
+
 impl Tally {
-    /// Takes the next segment; what is told are the sessions in it, as they stand after it. A segment
-    /// that is not sound tells nothing.
-    pub fn take(&mut self, segment: &[u8]) -> Vec<SessionSummary> {
+    /// Takes the next segment. One that is not sound tells nothing.
+    pub fn take(&mut self, segment: &[u8]) -> Told {
         let before: HashMap<Key, u64> = self
             .0
             .sessions
@@ -230,8 +250,9 @@ impl Tally {
             .map(|(key, (session, _))| (*key, session.records))
             .collect();
         if self.0.segment(segment).is_err() {
-            return Vec::new();
+            return Told::default();
         }
+        let recovered = self.tails(segment).unwrap_or_default();
         let mut told = Vec::new();
         for (key, (session, recovered)) in &self.0.sessions {
             if before.get(key) != Some(&session.records) {
@@ -245,8 +266,54 @@ impl Tally {
         let sessions = &mut self.0.sessions;
         sessions.retain(|_, (session, recovered)| session.state == State::Open && !*recovered);
         self.0.order.clear();
-        told
+        Told {
+            sessions: told,
+            recovered,
+        }
     }
+
+    /// All that is recovered stands in the segment that begins the attach.
+    fn tails(&self, segment: &[u8]) -> Result<Option<Vec<RecoveredTail>>, Malformed> {
+        let mut later = false;
+        let mut tails: Vec<RecoveredTail> = Vec::new();
+        for entry in segment::parse(segment)?.entries {
+            match entry.kind {
+                segment::ATTACH => later |= Attach::decode(entry.body)?.ordinal > 1,
+                segment::RUN => {
+                    let signed = Run::decode(entry.body)?;
+                    let run = &signed.run;
+                    let whole = self.0.sessions.contains_key(&(run.attach, run.ordinal));
+                    if !run.recovered || whole {
+                        continue;
+                    }
+                    let tail = RecoveredTail {
+                        id: run.session,
+                        last_ns: run.last_wall_ns,
+                        end: recorded_end(&signed.frames()?),
+                    };
+                    // A long tail is several runs, the last of which says how it came out.
+                    tails.retain(|earlier| earlier.id != tail.id);
+                    tails.push(tail);
+                }
+                _ => {}
+            }
+        }
+        Ok(later.then_some(tails))
+    }
+}
+
+/// Why a session ended, if these frames say so.
+fn recorded_end(mut frames: &[u8]) -> String {
+    let mut end = String::new();
+    while let Ok((frame, rest)) = frame::read(frames) {
+        if frame.header.kind == codec::SESSION_END
+            && let Ok(Record::SessionEnd(ended, _)) = codec::decode(frame.header.kind, frame.body)
+        {
+            end = end_text(&ended);
+        }
+        frames = rest;
+    }
+    end
 }
 
 fn summary(

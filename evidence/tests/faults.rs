@@ -299,6 +299,49 @@ async fn synced_intents_survive_a_power_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tally_of_the_next_life_tells_how_cut_sessions_came_out() {
+    let rig = rig(Duration::from_secs(5));
+    let mut sessions = Vec::new();
+    for n in 1..=3 {
+        let mut session = rig.recorder.begin(start(n)).unwrap();
+        let _ = select(&mut session, Durability::Written).await.unwrap();
+        sessions.push(session);
+    }
+    shipped(&rig.recorder).await;
+    rig.faults.fail_segments.store(true, Ordering::SeqCst);
+    let [mut goes_on, ends, silent] = <[_; 3]>::try_from(sessions).ok().unwrap();
+    let _ = select(&mut goes_on, Durability::Synced).await.unwrap();
+    let ended = ends.id().to_string();
+    ends.end(closed()).await.unwrap();
+    let mut late = rig.recorder.begin(start(4)).unwrap();
+    let _ = select(&mut late, Durability::Synced).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    copy(rig.dir.path(), dir.path());
+
+    // What was shipped then was sent then.
+    let mut outbox = Outbox::open(dir.path()).unwrap();
+    while let Some(sent) = outbox.unsent().unwrap() {
+        assert_eq!(Tally::default().take(&sent.bytes).recovered, None);
+        outbox.acknowledge(sent.number).unwrap();
+    }
+    let recorder = attach(dir.path());
+    let first = Outbox::open(dir.path()).unwrap().unsent().unwrap().unwrap();
+    let told = Tally::default().take(&first.bytes);
+    let tails = told.recovered.unwrap();
+    let tail = |id: &str| tails.iter().find(|tail| tail.id.to_string() == id);
+    assert_eq!(tail(goes_on.id()).unwrap().end, "");
+    assert_eq!(tail(&ended).unwrap().end, "ClientClosed");
+    assert_eq!(tail(silent.id()), None);
+    // Of one that is there from its start, all is told.
+    assert_eq!((tails.len(), told.sessions.len()), (2, 1));
+    let whole = &told.sessions[0];
+    assert_eq!(whole.id.to_string(), late.id().to_string());
+    assert_eq!((whole.state, whole.allowed), (State::Recovered, 1));
+    detach(&recorder).await;
+    assert_ok(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_torn_write_is_found_and_bounded() {
     let rig = rig(Duration::from_secs(5));
     rig.faults.fail_segments.store(true, Ordering::SeqCst);

@@ -135,7 +135,7 @@ async fn a_tally_tells_every_session_as_it_stands() {
     let mut tally = Tally::default();
     let mut told = std::collections::BTreeMap::new();
     while let Some(next) = outbox.unsent().unwrap() {
-        for session in tally.take(&next.bytes) {
+        for session in tally.take(&next.bytes).sessions {
             told.insert(session.id.to_string(), session);
         }
         outbox.acknowledge(next.number).unwrap();
@@ -149,7 +149,7 @@ async fn a_tally_tells_every_session_as_it_stands() {
     detach(&recorder).await;
     let mut last = Vec::new();
     while let Some(next) = outbox.unsent().unwrap() {
-        last.extend(tally.take(&next.bytes));
+        last.extend(tally.take(&next.bytes).sessions);
         outbox.acknowledge(next.number).unwrap();
     }
     assert_eq!(last.len(), 1);

@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use chaperone_crds::ConditionReason;
 use prometheus::{Encoder, TextEncoder};
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
@@ -19,9 +21,18 @@ pub struct Readiness {
     stores: Arc<AtomicBool>,
     certificate: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
+    trouble: Option<watch::Receiver<String>>,
 }
 
 impl Readiness {
+    /// Of a replica whose watches say there what keeps them from being filled.
+    pub fn new(trouble: watch::Receiver<String>) -> Readiness {
+        Readiness {
+            trouble: Some(trouble),
+            ..Readiness::default()
+        }
+    }
+
     /// Every store has been filled once.
     pub fn stores_filled(&self) {
         self.stores.store(true, Ordering::Release);
@@ -37,17 +48,30 @@ impl Readiness {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// What is missing, in the order in which it usually comes.
-    fn missing(&self) -> Option<&'static str> {
+    /// What is missing, in the order in which it usually comes: a reason and a sentence.
+    fn missing(&self) -> Option<String> {
         if self.stopping.load(Ordering::Acquire) {
-            Some("stopping\n")
-        } else if !self.stores.load(Ordering::Acquire) {
-            Some("watches are not filled: is the API server reachable?\n")
-        } else if !self.certificate.load(Ordering::Acquire) {
-            Some("no serving certificate yet: the leader makes it\n")
-        } else {
-            None
+            return Some("ShuttingDown: it was asked to end\n".to_owned());
         }
+        if !self.stores.load(Ordering::Acquire) {
+            let trouble = self
+                .trouble
+                .as_ref()
+                .map(|trouble| trouble.borrow().clone());
+            let trouble = trouble.filter(|trouble| !trouble.is_empty());
+            let why = trouble.unwrap_or_else(|| "it has not answered yet".to_owned());
+            let reason = ConditionReason::ApiUnavailable.as_str();
+            return Some(format!(
+                "{reason}: the API server cannot be watched: {why}\n"
+            ));
+        }
+        if !self.certificate.load(Ordering::Acquire) {
+            let reason = ConditionReason::Pending.as_str();
+            return Some(format!(
+                "{reason}: no serving certificate yet: the leader makes it\n"
+            ));
+        }
+        None
     }
 }
 
@@ -62,7 +86,7 @@ pub fn router(metrics: Metrics, readiness: Readiness) -> Router {
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     match readiness.missing() {
-        None => (StatusCode::OK, "ok\n"),
+        None => (StatusCode::OK, "ok\n".to_owned()),
         Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing),
     }
 }

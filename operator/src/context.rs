@@ -58,6 +58,7 @@ pub struct Stores {
     changes: watch::Receiver<u64>,
     rules: watch::Receiver<u64>,
     filled: watch::Receiver<bool>,
+    trouble: watch::Receiver<String>,
 }
 
 impl std::fmt::Debug for Context {
@@ -77,19 +78,20 @@ impl Stores {
     pub fn watch(client: &Client, allow_special: bool, tasks: &mut JoinSet<()>) -> Stores {
         let (changed, changes) = watch::channel(0);
         let (ruled, rules) = watch::channel(0);
+        let (failed, trouble) = watch::channel(String::new());
         // Pods change all the time, and what they are told rarely does.
         let (pod, rule) = (vec![changed.clone()], vec![changed, ruled]);
         let keys = Keeper::start(Fetcher::new(target::special(allow_special)));
         let config = watcher::Config::default;
         let (connections, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, rule.clone()));
+        tasks.spawn(fill(writer, stream, rule.clone(), failed.clone()));
         let (policies, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, rule.clone()));
+        tasks.spawn(fill(writer, stream, rule.clone(), failed.clone()));
         let (providers, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, rule.clone()));
+        tasks.spawn(fill(writer, stream, rule.clone(), failed.clone()));
         tasks.spawn(keep_keys(
             providers.clone(),
             keys.clone(),
@@ -98,14 +100,14 @@ impl Stores {
         ));
         let (namespaces, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, rule));
+        tasks.spawn(fill(writer, stream, rule, failed.clone()));
         let (pods, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, pod));
+        tasks.spawn(fill(writer, stream, pod, failed.clone()));
         // Nothing waits for it: while it is not known, evidence is taken in.
         let (audit_stores, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, Vec::new()));
+        tasks.spawn(fill(writer, stream, Vec::new(), failed.clone()));
         let (sender, filled) = watch::channel(false);
         let stores = Stores {
             connections,
@@ -118,6 +120,7 @@ impl Stores {
             changes,
             rules,
             filled,
+            trouble,
         };
         let (connections, policies) = (stores.connections.clone(), stores.policies.clone());
         let providers = stores.providers.clone();
@@ -139,6 +142,11 @@ impl Stores {
     /// Returns once every store has been filled for the first time.
     pub async fn ready(&self) {
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
+    }
+
+    /// What kept a watch from going on last; empty while nothing has.
+    pub fn trouble(&self) -> watch::Receiver<String> {
+        self.trouble.clone()
     }
 
     /// A number that grows with every event of any store.
@@ -234,11 +242,27 @@ async fn keep_keys(
     }
 }
 
+/// An error with what it comes from: the outermost alone says little of a certificate.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Keeps one store like the API server has it. Errors are retried with a growing pause.
 async fn fill<K>(
     writer: reflector::store::Writer<K>,
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
     changes: Vec<watch::Sender<u64>>,
+    failed: watch::Sender<String>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
@@ -258,6 +282,7 @@ async fn fill<K>(
             }
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again");
+                failed.send_replace(causes(&error));
             }
         }
     }

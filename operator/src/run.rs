@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         authorities,
         leading,
     };
-    let readiness = Readiness::default();
+    let readiness = Readiness::new(context.stores.trouble());
     let resolver = Arc::new(Resolver::default());
     tasks.spawn(certificates::follow(
         context.clone(),

@@ -8,6 +8,7 @@
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 use xtask::cluster::chart;
 use xtask::image::ready_made::{AGENT, POSTGRES, ReadyMade};
 
@@ -65,7 +66,7 @@ spec:
     env: [{name: POSTGRES_PASSWORD, value: of-the-superuser}, {name: POSTGRES_DB, value: orders}]
     readinessProbe: {exec: {command: [pg_isready, -h, 127.0.0.1]}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 30}
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-    volumeMounts: [{name: seed, mountPath: /seed}]
+    volumeMounts: [{name: seed, mountPath: /docker-entrypoint-initdb.d}]
   volumes: [{name: seed, configMap: {name: seed}}]
 ---
 apiVersion: v1
@@ -283,6 +284,19 @@ impl Shop {
             .wait_until_rolled_out(&deployment)
             .with_context(operator_logs)?;
         self.pod(name)
+    }
+
+    /// The name of the one request in here that waits for a human, once there is one.
+    pub fn pending(&self) -> Result<String> {
+        self.namespace.until("a request that waits", || {
+            let list = self.namespace.kubectl().json(&["approvalrequests"])?;
+            let requests = list.get("items").and_then(Value::as_array);
+            let mut waiting = requests.into_iter().flatten().filter(|request| {
+                request.pointer("/status/phase").and_then(Value::as_str) == Some("Pending")
+            });
+            let name = waiting.next().and_then(|one| one.pointer("/metadata/name"));
+            Ok(name.and_then(Value::as_str).map(str::to_owned))
+        })
     }
 
     /// Starts a shell's script in an agent's pod, and goes on.

@@ -1,5 +1,6 @@
 //! `cargo bench-all`: what being chaperoned costs, always beside going without and beside
-//! PgBouncer, alternating in one run on one machine. Ratios and medians are what to quote.
+//! PgBouncer, alternating in one run on one machine. Ratios and medians are what to quote. What only
+//! a cluster has is measured on one (`cluster`), which takes root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,8 @@ use crate::postgres::{self, Postgres, Settings, without_pg_variables};
 use crate::process::{Scratch, free_port, succeed};
 use crate::sidecar::Standalone;
 use crate::workspace::{self, Binaries, Profile};
+
+mod cluster;
 
 const DATABASE: &str = "bench";
 const ROLE: &str = "bench_agent";
@@ -66,15 +69,18 @@ const WORK: [Work; 7] = [
 
 /// Prints the tables.
 pub fn run(options: &Options) -> Result<()> {
-    let mut wanted = needs::BUILD.to_vec();
-    wanted.extend([Need::PostgreSql, Need::PgBouncer]);
-    needs::install(&wanted, options.yes)?;
     let part = options.only.as_deref();
-    if part != Some("micro") {
+    let wants = |name: &str| part.is_none_or(|part| part == name);
+    needs::install(&needs::BUILD, options.yes)?;
+    if wants("pgbench") {
+        needs::install(&[Need::PostgreSql, Need::PgBouncer], options.yes)?;
         pgbench(options)?;
     }
-    if part != Some("pgbench") {
+    if wants("micro") {
         micro()?;
+    }
+    if wants("cluster") {
+        cluster::run(options)?;
     }
     Ok(())
 }
@@ -120,7 +126,11 @@ fn pgbench(options: &Options) -> Result<()> {
     let pgbench = server.bin().join("pgbench");
     succeed(client(&pgbench, server.port()).args(["-i", "-q", "-s", "10"]))?;
 
-    print_machine(&server)?;
+    println!(
+        "{}; {}; PgBouncer in session mode; clients and servers share it\n",
+        machine()?,
+        postgres::version(server.bin())?,
+    );
     let mut table = Table::default();
     for round in 1..=options.rounds {
         for work in &WORK {
@@ -273,7 +283,8 @@ impl Table {
     }
 }
 
-fn print_machine(server: &Postgres) -> Result<()> {
+/// What a figure is worth nothing without.
+fn machine() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu
         .lines()
@@ -289,13 +300,13 @@ fn print_machine(server: &Postgres) -> Result<()> {
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or(0);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    println!(
-        "machine: {model}, {cores} cores, {} GiB, Linux {}; {}; PgBouncer in session mode; clients and servers share it\n",
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    Ok(format!(
+        "machine: {model}, {cores} cores, {} GiB, Linux {}, load before {load}",
         kib / (1 << 20),
         kernel.trim(),
-        postgres::version(server.bin())?,
-    );
-    Ok(())
+    ))
 }
 
 /// The crates' own benches, each as its crate prints it.

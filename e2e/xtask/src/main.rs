@@ -16,10 +16,13 @@ use xtask::{bench, checks, cluster, demo, licenses};
 const USAGE: &str = "\
 cargo demo [--yes] [--keep] [--release]      a denied statement, a masked read and an approval, within a minute
 cargo e2e [--yes] [--full]                   formatting, lints, licences, all tests
-cargo bench-all [--yes] [--seconds N] [--rounds N] [--only pgbench|micro]
-                                             what being chaperoned costs, against direct and PgBouncer
+cargo bench-all [--yes] [--seconds N] [--rounds N] [--only pgbench|micro|cluster]
+                                             what being chaperoned costs, against direct and PgBouncer; as
+                                             root also on a Kubernetes
 cargo image [--load kind|containerd] [--push REGISTRY/PATH]
-                                             the images of sidecar and operator, for your own cluster
+                                             the images of sidecar and operator, for your own cluster, as
+                                             docker-archives in target/images; --load and --push take
+                                             kind, ctr, or one of skopeo, crane, podman, docker
 cargo cluster up|down|kubectl|…              a Kubernetes of your own: cargo cluster --help
 cargo xtask licences [--full]                only that part of cargo e2e
 

@@ -1,6 +1,7 @@
 //! Evidence on its way from a pod's store into the cluster's log.
 
 use chaperone_crds::SessionSpec;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
@@ -59,6 +60,23 @@ pub struct Appended {
 pub struct SessionViews {
     /// At most [`crate::MOST_VIEWS`].
     pub sessions: Vec<SessionView>,
+    /// Told once by a sidecar that started again, before any session of its new life: those of its
+    /// earlier lives whose last records it found, at most [`crate::MOST_RECOVERED`]. What else of
+    /// the pod's is still open was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Vec<RecoveredSession>>,
+}
+
+/// How a session came out that a sidecar's crash cut.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RecoveredSession {
+    /// The session's id.
+    pub id: String,
+    /// Its last record's time.
+    pub last_at: Timestamp,
+    /// Why it ended, if its end was recorded; else empty.
+    pub end: String,
 }
 
 /// One session's view.

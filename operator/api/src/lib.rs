@@ -35,7 +35,8 @@ mod snapshot;
 
 pub use approval::{AccessView, ApprovalState, AskingRule, Cancel, NewApproval, Redeem};
 pub use audit::{
-    Append, Appended, CertificateAnswer, CertificateRequest, SessionView, SessionViews,
+    Append, Appended, CertificateAnswer, CertificateRequest, RecoveredSession, SessionView,
+    SessionViews,
 };
 pub use bytes::Bytes;
 pub use secret::SecretBytes;
@@ -60,6 +61,8 @@ pub const MOST_PART_BYTES: usize = 640 * 1024;
 pub const MOST_PARTS: u32 = 64;
 /// Most views in one request.
 pub const MOST_VIEWS: usize = 256;
+/// Most sessions of earlier lives in one request.
+pub const MOST_RECOVERED: usize = 1024;
 /// Most streams that one pod has open at once; a new one beyond it is refused.
 pub const MOST_STREAMS: usize = 4;
 /// Most bytes of the body of an answer, or of one line of a stream.

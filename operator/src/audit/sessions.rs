@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chaperone_control::{PodIdentity, SessionView};
+use chaperone_control::{PodIdentity, RecoveredSession, SessionView};
 use chaperone_crds::{Session, SessionSpec, SessionState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -31,8 +31,12 @@ const MOST_CHANGES: usize = 200;
 /// Views of one page, and pages of one sweep.
 const PAGE: u32 = 500;
 const MOST_PAGES: usize = 20;
-/// What an interrupted session's end is, where none was said.
+/// What an interrupted session's end is, as none was said.
 const POD_GONE: &str = "its pod is gone";
+/// The same where the pod is still there.
+const CUT: &str = "its sidecar ended before it did";
+/// And where the records that had not been sent then were found.
+const RECOVERED: &str = "its sidecar ended before it did; what it had recorded was found";
 
 /// Why a view was not written.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +61,75 @@ pub(crate) async fn write(
     let session = resource(pod, view)?;
     let name = session.name_any();
     let api: Api<Session> = Api::namespaced(client.clone(), &pod.namespace);
-    // Each pod is a manager of its own and does not force: the label of another pod's view is a
-    // conflict, which the API server finds without our asking first.
-    let ours = PatchParams::apply(&format!("{FIELD_MANAGER}/{}", pod.uid));
-    match api.patch(&name, &ours, &Patch::Apply(&session)).await {
+    let (ours, applied) = (manager(pod), Patch::Apply(&session));
+    match api.patch(&name, &ours, &applied).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_conflict() => Err(ViewError::OtherPod(name)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Says how this pod's sessions came out that are open in their views, when its sidecar has started
+/// again: `recovered` of them left records, nothing more will come of the others.
+pub(crate) async fn end_earlier(
+    client: &Client,
+    pod: &PodIdentity,
+    recovered: &[RecoveredSession],
+) -> Result<(), ViewError> {
+    let api: Api<DeserializeGuard<Session>> = Api::namespaced(client.clone(), &pod.namespace);
+    let own = ListParams::default().labels(&format!("{POD_UID_LABEL}={}", pod.uid));
+    for session in listed(&api, own).await? {
+        let Ok(mut session) = session.0 else { continue };
+        if session.spec.state != SessionState::Open {
+            continue;
+        }
+        let name = session.name_any();
+        let found = recovered.iter().find(|found| found.id == name);
+        session.spec = came_out(session.spec, found);
+        // Only its name, label and version: the rest of it is not ours to apply.
+        session.metadata = ObjectMeta {
+            name: Some(name.clone()),
+            namespace: session.metadata.namespace,
+            labels: session.metadata.labels,
+            resource_version: session.metadata.resource_version,
+            ..ObjectMeta::default()
+        };
+        let (ours, applied) = (manager(pod), Patch::Apply(&session));
+        match api.patch(&name, &ours, &applied).await {
+            Ok(_) => {}
+            // Somebody knows more of it, or it is gone.
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// An open session's view once its sidecar has ended. Its counts stay as they were told last.
+fn came_out(open: SessionSpec, found: Option<&RecoveredSession>) -> SessionSpec {
+    let Some(found) = found else {
+        return SessionSpec {
+            state: SessionState::Interrupted,
+            end: CUT.to_owned(),
+            ..open
+        };
+    };
+    let (state, end) = match found.end.is_empty() {
+        true => (SessionState::Recovered, RECOVERED.to_owned()),
+        false => (SessionState::Ended, cut(found.end.clone(), 512)),
+    };
+    SessionSpec {
+        state,
+        end,
+        last_at: Time(whole_seconds(found.last_at)),
+        ..open
+    }
+}
+
+/// Each pod is a manager of its own and does not force: the label of another pod's view is a
+/// conflict, which the API server finds without our asking first.
+fn manager(pod: &PodIdentity) -> PatchParams {
+    PatchParams::apply(&format!("{FIELD_MANAGER}/{}", pod.uid))
 }
 
 /// The view as a resource. Pod and subject are the authenticated ones, whatever it says.
@@ -154,9 +219,7 @@ struct View {
     pod: String,
     pod_uid: String,
     last_at: Timestamp,
-    /// Whether it neither ended nor says how.
     is_open: bool,
-    says_no_end: bool,
 }
 
 /// Looks once at all views. Public for tests against a real API server.
@@ -190,17 +253,26 @@ fn to_delete(mut views: Vec<View>, now: Timestamp) -> (Vec<View>, Vec<View>) {
 
 async fn views(client: &Client) -> Result<Vec<View>, kube::Error> {
     let api: Api<DeserializeGuard<Session>> = Api::all(client.clone());
-    let mut page = ListParams::default().limit(PAGE);
-    let mut views = Vec::new();
+    let sessions = listed(&api, ListParams::default()).await?;
+    Ok(sessions.into_iter().map(view).collect())
+}
+
+/// All that `page` selects, within bounds.
+async fn listed(
+    api: &Api<DeserializeGuard<Session>>,
+    page: ListParams,
+) -> Result<Vec<DeserializeGuard<Session>>, kube::Error> {
+    let mut page = page.limit(PAGE);
+    let mut sessions = Vec::new();
     for _ in 0..MOST_PAGES {
         let list = api.list(&page).await?;
-        views.extend(list.items.into_iter().map(view));
+        sessions.extend(list.items);
         match list.metadata.continue_ {
             Some(token) if !token.is_empty() => page = page.continue_token(&token),
             _ => break,
         }
     }
-    Ok(views)
+    Ok(sessions)
 }
 
 fn view(session: DeserializeGuard<Session>) -> View {
@@ -220,20 +292,13 @@ fn view(session: DeserializeGuard<Session>) -> View {
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         is_open: false,
-        says_no_end: false,
     };
     // One that cannot be read goes a day after it was made.
     let Ok(session) = session.0 else {
         return view;
     };
-    let says_no_end = session.spec.end.is_empty();
     View {
-        is_open: match session.spec.state {
-            SessionState::Open => true,
-            SessionState::Recovered => says_no_end,
-            SessionState::Ended | SessionState::Interrupted => false,
-        },
-        says_no_end,
+        is_open: session.spec.state == SessionState::Open,
         last_at: session.spec.last_at.0,
         pod: session.spec.pod,
         ..view
@@ -256,8 +321,7 @@ struct Interrupted {
 #[derive(Debug, Serialize)]
 struct InterruptedSpec {
     state: SessionState,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<&'static str>,
+    end: &'static str,
 }
 
 async fn interrupt(client: &Client, view: &View) -> Result<(), kube::Error> {
@@ -270,7 +334,7 @@ async fn interrupt(client: &Client, view: &View) -> Result<(), kube::Error> {
     let patch = Interrupted {
         spec: InterruptedSpec {
             state: SessionState::Interrupted,
-            end: view.says_no_end.then_some(POD_GONE),
+            end: POD_GONE,
         },
     };
     let api: Api<DeserializeGuard<Session>> = Api::namespaced(client.clone(), &view.namespace);
@@ -372,6 +436,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_cut_session_is_what_its_sidecar_found_of_it() {
+        let found = |end: &str| RecoveredSession {
+            id: "0123456789abcdef".to_owned(),
+            last_at: at(7),
+            end: end.to_owned(),
+        };
+        let of = |found: Option<RecoveredSession>| {
+            let view = came_out(spec(), found.as_ref());
+            assert_eq!(view.records, spec().records, "counts stay");
+            (view.state, view.end, view.last_at.0)
+        };
+        let cut = (SessionState::Interrupted, CUT.to_owned(), at(2));
+        assert_eq!(of(None), cut);
+        let whole = (SessionState::Recovered, RECOVERED.to_owned(), at(7));
+        assert_eq!(of(Some(found(""))), whole);
+        let ended = (SessionState::Ended, "ClientClosed".to_owned(), at(7));
+        assert_eq!(of(Some(found("ClientClosed"))), ended);
+    }
+
     fn old(name: usize, last_at: i64) -> View {
         View {
             namespace: "shop".to_owned(),
@@ -381,7 +465,6 @@ mod tests {
             pod_uid: "u-1".to_owned(),
             last_at: at(last_at),
             is_open: true,
-            says_no_end: true,
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 
 pub use material::{Authority, Material, MaterialError, renew};
 pub use resolver::{Resolver, ResolverError};
-pub use secret::NAME as SECRET;
+pub use secret::{NAME as SECRET, write as to_secret};
 
 use crate::admin::Readiness;
 use crate::context::Context;

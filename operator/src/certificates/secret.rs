@@ -29,7 +29,7 @@ pub(super) fn read(secret: &Secret) -> Option<Material> {
 }
 
 /// A Secret with the material; `old` keeps its metadata, so that a write in between is noticed.
-pub(super) fn write(material: &Material, old: Option<Secret>) -> Secret {
+pub fn write(material: &Material, old: Option<Secret>) -> Secret {
     let mut data = BTreeMap::new();
     let mut put = |key: String, value: &str| {
         data.insert(key, ByteString(value.as_bytes().to_vec()));

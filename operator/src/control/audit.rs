@@ -17,7 +17,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use chaperone_control::{
     Append, Appended, Bytes, CertificateAnswer, CertificateRequest, MOST_PART_BYTES, MOST_PARTS,
-    MOST_VIEWS, SessionViews,
+    MOST_RECOVERED, MOST_VIEWS, SessionViews,
 };
 use chaperone_crds::{AuditEntry, AuditEntryKind, ConditionReason};
 use chaperone_evidence::audit::{LogKey, Pod, StoreCertificate, check};
@@ -90,9 +90,7 @@ pub(super) async fn certificate(
             certificate: Bytes(certificate),
         })
     };
-    let answer = counted(&shared, "audit_certificate", answer).await;
-    count(&shared, &answer);
-    answer.map(Json)
+    taken_in(&shared, "audit_certificate", answer).await
 }
 
 pub(super) async fn append(
@@ -113,9 +111,7 @@ pub(super) async fn append(
         let segment = shared.audit.ingest.put(entry, urgent).await?;
         Ok(Appended { segment })
     };
-    let answer = counted(&shared, "audit", answer).await;
-    count(&shared, &answer);
-    answer.map(Json)
+    taken_in(&shared, "audit", answer).await
 }
 
 pub(super) async fn sessions(
@@ -126,14 +122,21 @@ pub(super) async fn sessions(
     let answer = async {
         let caller = shared.authenticator.caller(&headers).await?;
         let _place = shared.handing_in.pods.take(&caller.pod.uid)?;
-        let SessionViews { sessions } = body(request)?;
-        if sessions.len() > MOST_VIEWS {
+        let SessionViews {
+            sessions,
+            recovered,
+        } = body(request)?;
+        let tails = recovered.as_ref().map_or(0, Vec::len);
+        if sessions.len() > MOST_VIEWS || tails > MOST_RECOVERED {
             return Err(Refused::invalid(format!(
-                "send at most {MOST_VIEWS} sessions at once"
+                "send at most {MOST_VIEWS} sessions and {MOST_RECOVERED} recovered ones at once"
             )));
         }
         let client = &shared.context.client;
         let pod = &caller.pod;
+        if let Some(recovered) = recovered {
+            sessions::end_earlier(client, pod, &recovered).await?;
+        }
         let written = stream::iter(sessions)
             .map(|view| sessions::write(client, pod, view))
             .buffer_unordered(VIEWS_AT_ONCE)
@@ -302,10 +305,17 @@ fn slow(why: &str) -> Refused {
     )
 }
 
-fn count<T>(shared: &Shared, answer: &Result<T, Refused>) {
+/// An answer to who hands in evidence, counted as a request and by how it was taken.
+async fn taken_in<T>(
+    shared: &Shared,
+    route: &str,
+    answer: impl Future<Output = Result<T, Refused>>,
+) -> Result<Json<T>, Refused> {
+    let answer = counted(shared, route, answer).await;
     let reason = answer.as_ref().err().map_or("Served", |error| error.reason);
     let appends = &shared.context.metrics.audit.appends;
     appends.with_label_values(&[reason]).inc();
+    answer.map(Json)
 }
 
 impl From<IngestError> for Refused {

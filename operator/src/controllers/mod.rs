@@ -17,6 +17,7 @@ pub(crate) mod events;
 pub mod identity_provider;
 pub(crate) mod status;
 pub mod workload_retry;
+mod workloads;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -41,6 +42,7 @@ use crate::digest_key::DigestKey;
 use crate::references::References;
 use backoff::Backoff;
 use events::Events;
+use workloads::Accounts;
 
 /// Objects of one kind that are looked at at once.
 const AT_ONCE: u16 = 8;
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     digest_key: DigestKey,
     events: Events,
     backoff: Backoff,
+    accounts: Accounts,
     reconciles: IntCounterVec,
 }
 
@@ -80,6 +83,7 @@ pub async fn run(context: Context, references: References) -> Result<(), prometh
         digest_key: DigestKey::new(context.client.clone(), &context.config.namespace),
         events: Events::new(context.client.clone(), &context.config.pod_name),
         backoff: Backoff::default(),
+        accounts: Accounts::default(),
         references,
         reconciles,
         context,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use chaperone_control::{
-    Append, Appended, Bytes, CertificateAnswer, CertificateRequest, Refusal, SessionView,
-    SessionViews,
+    Append, Appended, Bytes, CertificateAnswer, CertificateRequest, RecoveredSession, Refusal,
+    SessionView, SessionViews,
 };
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{
@@ -484,7 +484,10 @@ async fn sessions_are_views_of_their_pod() {
     let now = Timestamp::now();
     let old = now - SignedDuration::from_hours(25);
     let put = async |token: &str, sessions: Vec<SessionView>| {
-        let body = SessionViews { sessions };
+        let body = SessionViews {
+            sessions,
+            recovered: None,
+        };
         let path = "/v1/audit/sessions";
         lab.request("POST", path, token, &body).await.status()
     };
@@ -525,6 +528,44 @@ async fn sessions_are_views_of_their_pod() {
         ..session("00000000000000a1", now)
     }];
     assert_eq!(put(&shop.token, later).await, StatusCode::NO_CONTENT);
+
+    // A sidecar that started again says what became of its own sessions, and of no other's.
+    let views = vec![
+        session("00000000000000b2", now),
+        session("00000000000000b3", now),
+    ];
+    assert_eq!(put(&others, views).await, StatusCode::NO_CONTENT);
+    let tail = |id: &str, end: &str| RecoveredSession {
+        id: id.to_owned(),
+        last_at: now,
+        end: end.to_owned(),
+    };
+    let restarted = SessionViews {
+        sessions: Vec::new(),
+        recovered: Some(vec![
+            tail("00000000000000a1", ""),
+            tail("00000000000000b2", ""),
+            tail("00000000000000b3", "ClientClosed"),
+        ]),
+    };
+    for _ in 0..2 {
+        let path = "/v1/audit/sessions";
+        let said = lab.request("POST", path, &others, &restarted).await;
+        assert_eq!(said.status(), StatusCode::NO_CONTENT);
+        for (id, state) in [
+            ("00000000000000a1", SessionState::Open),
+            ("00000000000000b1", SessionState::Interrupted),
+            ("00000000000000b2", SessionState::Recovered),
+            ("00000000000000b3", SessionState::Ended),
+        ] {
+            let found = api.get(id).await.unwrap().spec;
+            assert_eq!((found.state, found.records), (state, 12), "{id}");
+            assert_eq!(found.end.is_empty(), state == SessionState::Open, "{id}");
+        }
+    }
+    // What it says later of one of them is taken all the same.
+    let again = vec![session("00000000000000b1", now)];
+    assert_eq!(put(&others, again).await, StatusCode::NO_CONTENT);
 
     // What is old goes; what goes on stays while its pod is there, and is interrupted without it.
     sessions::sweep_once(&lab.context).await.unwrap();

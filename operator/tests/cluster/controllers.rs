@@ -172,6 +172,87 @@ async fn a_policy_says_what_is_wrong_with_it_and_what_it_misses() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes"]
+async fn policies_and_connections_count_the_workloads_they_are_for() {
+    let lab = start().await;
+    let (shop, databases) = (
+        lab.namespace("shop").await,
+        lab.namespace("databases").await,
+    );
+    let connection = lab.connection(&databases, "orders-db", "10.0.0.1").await;
+    let other = lab.connection(&databases, "other-db", "10.0.0.2").await;
+    for (name, subject, to) in [
+        ("by-account", "serviceAccount: report", "orders-db"),
+        (
+            "by-label",
+            "podSelector: {matchLabels: {app: report}}",
+            "orders-db",
+        ),
+        ("no-such-account", "serviceAccount: nobody", "orders-db"),
+        (
+            "no-such-label",
+            "podSelector: {matchLabels: {app: other}}",
+            "orders-db",
+        ),
+        ("over-another", "serviceAccount: report", "other-db"),
+    ] {
+        let policy: AccessPolicy = yaml(&format!(
+            "
+metadata: {{name: {name}}}
+spec:
+  subjects: [{{{subject}}}]
+  connections: ['{databases}/{to}']
+"
+        ));
+        apply(&lab.api(&shop), &policy).await;
+    }
+    let policies: Api<AccessPolicy> = lab.api(&shop);
+    let counted = async |expected: [u32; 5]| {
+        let names = [
+            "by-account",
+            "by-label",
+            "no-such-account",
+            "no-such-label",
+            "over-another",
+        ];
+        eventually("every policy to say how many", SOON, || async {
+            let mut found = [0; 5];
+            for (name, found) in names.iter().zip(&mut found) {
+                *found = policies.get(name).await.unwrap().status?.workloads?;
+            }
+            (found == expected).then_some(())
+        })
+        .await
+    };
+    counted([0; 5]).await;
+    lab.pod(&shop, "report-1", &connection).await;
+    lab.pod(&shop, "report-2", &connection).await;
+    // Named but not injected: it is on no path of ours.
+    let bare: Pod = yaml(&format!(
+        "
+metadata:
+  name: bare
+  labels: {{app: report}}
+  annotations: {{chaperone.dev/connections: '{databases}/orders-db'}}
+spec:
+  serviceAccountName: report
+  schedulingGates: [{{name: example.com/never}}]
+  containers: [{{name: agent, image: 'registry.example/agent:1'}}]
+"
+    ));
+    lab.create_pod(&shop, &bare).await;
+    counted([2, 2, 0, 0, 0]).await;
+    lab.pod(&shop, "report-3", &other).await;
+    counted([2, 2, 0, 0, 1]).await;
+    let connections: Api<Connection> = lab.api(&databases);
+    eventually("the Connection to say how many", SOON, || async {
+        let status = connections.get("orders-db").await.unwrap().status?;
+        (status.workloads == Some(2)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes"]
 async fn a_workload_short_of_pods_is_tried_again_when_its_connection_appears() {
     let lab = start().await;
     let (shop, databases) = (

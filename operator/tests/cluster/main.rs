@@ -15,6 +15,7 @@
 mod approvals;
 mod attach;
 mod audit;
+mod certificates;
 mod controllers;
 #[path = "../../../evidence/tests/support/mod.rs"]
 mod evidence;

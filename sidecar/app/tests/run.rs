@@ -549,6 +549,11 @@ fn a_killed_sidecar_starts_again_with_its_ca_and_its_evidence() {
     let begun = Instant::now();
     let process = pod.start();
     println!("restart to ready: {} ms", begun.elapsed().as_millis());
+    // It says so, also before anybody opens another session.
+    wait_for("word of the life before", DEADLINE, || {
+        Ok((pod.operator.recovered().len() == 1).then_some(()))
+    })
+    .unwrap();
     assert_eq!(fs::read(pod.path("trust/ca.crt")).unwrap(), ca);
     let conninfo = format!(
         "host={HOST} hostaddr=127.0.0.1 sslmode=verify-full sslrootcert={}",
@@ -609,6 +614,28 @@ fn nothing_is_served_before_the_operator_has_attached_the_pod() {
         .unwrap()
         .ok()
         .unwrap();
+    pod.stop(process);
+}
+
+/// So does a clock that is wrong by years look, on either side.
+#[test]
+fn an_expired_operator_is_named_and_waited_for() {
+    let pod = Pod::new();
+    pod.operator.expired(true);
+    let mut process = pod.spawn();
+    wait_for("the reason", DEADLINE, || {
+        let (status, body) = pod.admin("/startz");
+        let named = body.contains("OperatorUnreachable") && body.contains("xpired");
+        Ok((status == 503 && named).then_some(()))
+    })
+    .unwrap();
+    assert!(process.ended().unwrap().is_none(), "{}", pod.log());
+    assert_eq!(pod.operator.attaches(), 0);
+    pod.operator.expired(false);
+    wait_for("readiness", DEADLINE, || {
+        Ok((pod.admin("/readyz").0 == 200).then_some(()))
+    })
+    .unwrap();
     pod.stop(process);
 }
 

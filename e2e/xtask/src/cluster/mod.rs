@@ -179,16 +179,30 @@ impl Cluster {
 
     /// kubectl as the administrator.
     pub fn kubectl(&self) -> Command {
-        let mut command = self.command(&self.programs.join("kubectl"));
-        // Discovery is kept there; the user's own cache is for the user's own clusters.
-        command.env("KUBECACHEDIR", self.state.join("cache/kubectl"));
-        command
+        self.administering(&self.programs.join("kubectl"))
     }
 
     /// helm as the administrator.
     pub fn helm(&self) -> Command {
-        let mut command = self.command(&self.programs.join("helm"));
+        self.administering(&self.programs.join("helm"))
+    }
+
+    /// A shell of the administrator's that runs `script`: with kubectl, helm and the programs of
+    /// `folder` on its path.
+    pub fn shell(&self, script: &str, folder: &Path) -> Command {
+        let mut command = self.administering(Path::new("/bin/sh"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let (own, more) = (self.programs.display(), folder.display());
+        command.env("PATH", format!("{own}:{more}:{path}"));
+        command.args(["-c", script]);
+        command
+    }
+
+    /// The user's own caches are for the user's own clusters.
+    fn administering(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
         for (name, folder) in [
+            ("KUBECACHEDIR", "cache/kubectl"),
             ("HELM_CACHE_HOME", "cache/helm"),
             ("HELM_CONFIG_HOME", "cache/helm-config"),
             ("HELM_DATA_HOME", "cache/helm-data"),

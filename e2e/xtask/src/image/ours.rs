@@ -35,23 +35,55 @@ pub fn write(reference: &str, program: &Path, archive: &Path) -> Result<()> {
 
 /// Builds both, writes their archives, and takes them where the options say.
 pub fn run(options: &Options) -> Result<()> {
+    // Said before minutes are spent on building what could not be taken anywhere.
+    if let Some(place) = &options.load {
+        loader(place)?;
+    }
+    if options.push.is_some() {
+        pusher()?;
+    }
     needs::install(&needs::BUILD, options.yes)?;
-    let programs = build()?;
-    let folder = workspace::target().join("images");
-    fs::create_dir_all(&folder)?;
-    for (name, program) in NAMES.iter().zip(programs) {
-        let reference = reference(name);
-        let archive = folder.join(format!("{name}.tar"));
-        write(&reference, &program, &archive)?;
-        println!("{reference}  {}", archive.display());
+    for image in pack(&build()?, &workspace::target().join("images"))? {
+        println!("{}  {}", image.reference, image.archive.display());
         if let Some(place) = &options.load {
-            load(place, &archive)?;
+            said(loader(place)?.arg(&image.archive))?;
         }
         if let Some(registry) = &options.push {
-            push(&archive, &reference, registry)?;
+            push(&image, registry)?;
         }
     }
+    if let Some(registry) = &options.push {
+        let [sidecar, operator] = NAMES.map(|name| under(registry, name));
+        println!(
+            "helm install … --set image.repository={operator} --set sidecar.image.repository={sidecar}"
+        );
+    }
     Ok(())
+}
+
+/// An image that was written.
+#[derive(Debug)]
+pub struct Packed {
+    /// Its name and tag.
+    pub reference: String,
+    /// Its docker-archive.
+    pub archive: PathBuf,
+}
+
+/// Writes the images of both programs, in the order of [`NAMES`], into `folder`.
+pub fn pack(programs: &[PathBuf], folder: &Path) -> Result<Vec<Packed>> {
+    fs::create_dir_all(folder)?;
+    let names = NAMES.iter().zip(programs);
+    names
+        .map(|(name, program)| {
+            let packed = Packed {
+                reference: reference(name),
+                archive: folder.join(format!("{name}.tar")),
+            };
+            write(&packed.reference, program, &packed.archive)?;
+            Ok(packed)
+        })
+        .collect()
 }
 
 /// Static: the image needs no distribution below it. glibc and not musl, whose small stacks refuse
@@ -80,53 +112,64 @@ fn build() -> Result<Vec<PathBuf>> {
     Ok(NAMES.map(|name| folder.join(name)).to_vec())
 }
 
-fn load(place: &str, archive: &Path) -> Result<()> {
+/// What takes an archive, as its last argument, into a cluster's nodes.
+fn loader(place: &str) -> Result<Command> {
     match place {
-        "kind" => said(
-            tool("kind")?
-                .args(["load", "image-archive"])
-                .arg(archive)
-                // Which cluster: KIND_CLUSTER_NAME, as kind itself has it.
-                .args(named_cluster()),
-        ),
-        "containerd" => said(
-            tool("ctr")?
-                .args(["--namespace", "k8s.io", "images", "import"])
-                .arg(archive),
-        ),
+        "kind" => {
+            let mut kind = tool("kind")?;
+            kind.args(["load", "image-archive"]);
+            // Which cluster, as kind itself has it.
+            if let Ok(name) = std::env::var("KIND_CLUSTER_NAME") {
+                kind.args(["--name", &name]);
+            }
+            Ok(kind)
+        }
+        // CONTAINERD_ADDRESS and CONTAINERD_SNAPSHOTTER are ctr's own.
+        "containerd" => {
+            let mut ctr = tool("ctr")?;
+            ctr.args(["--namespace", "k8s.io", "images", "import"]);
+            Ok(ctr)
+        }
         other => bail!("--load takes kind or containerd, not {other:?}"),
     }
 }
 
-fn named_cluster() -> Vec<String> {
-    match std::env::var("KIND_CLUSTER_NAME") {
-        Ok(name) => vec!["--name".to_owned(), name],
-        Err(_) => Vec::new(),
-    }
+/// Programs that push, the simplest first. Each logs in by its own configuration.
+const PUSHERS: [&str; 4] = ["skopeo", "crane", "podman", "docker"];
+
+fn pusher() -> Result<&'static str> {
+    let found = PUSHERS
+        .into_iter()
+        .find(|name| find_program(name).is_some());
+    found.with_context(|| {
+        format!(
+            "--push takes one of {}, and this machine has none of them: install one, then try again",
+            PUSHERS.join(", ")
+        )
+    })
 }
 
-/// By whatever the machine has that can push: each logs in by its own configuration.
-fn push(archive: &Path, reference: &str, registry: &str) -> Result<()> {
-    let target = format!("{}/{reference}", registry.trim_end_matches('/'));
-    if let Ok(mut skopeo) = tool("skopeo") {
-        return said(
-            skopeo
+fn push(image: &Packed, registry: &str) -> Result<()> {
+    let (archive, target) = (&image.archive, under(registry, &image.reference));
+    let pusher = pusher()?;
+    match pusher {
+        "skopeo" => said(
+            tool(pusher)?
                 .arg("copy")
                 .arg(format!("docker-archive:{}", archive.display()))
                 .arg(format!("docker://{target}")),
-        );
-    }
-    if let Ok(mut crane) = tool("crane") {
-        return said(crane.arg("push").arg(archive).arg(&target));
-    }
-    for engine in ["podman", "docker"] {
-        if tool(engine).is_ok() {
+        ),
+        "crane" => said(tool(pusher)?.arg("push").arg(archive).arg(&target)),
+        engine => {
             said(tool(engine)?.args(["load", "--input"]).arg(archive))?;
-            said(tool(engine)?.args(["tag", reference, &target]))?;
-            return said(tool(engine)?.args(["push", &target]));
+            said(tool(engine)?.args(["tag", &image.reference, &target]))?;
+            said(tool(engine)?.args(["push", &target]))
         }
     }
-    bail!("--push takes skopeo, crane, podman or docker, and this machine has none of them")
+}
+
+fn under(registry: &str, name: &str) -> String {
+    format!("{}/{name}", registry.trim_end_matches('/'))
 }
 
 fn tool(name: &str) -> Result<Command> {

@@ -16,7 +16,8 @@ use crate::process::succeed;
 pub const PAUSE: &str = "localhost/pause:e2e";
 /// busybox and nothing else.
 pub const BUSYBOX: &str = "localhost/busybox:e2e";
-/// What an agent has: psql, python3 where the machine has it, and busybox. Does nothing by itself.
+/// What an agent has: psql, pgbench, python3 where the machine has it, and busybox. Does nothing by
+/// itself.
 pub const AGENT: &str = "localhost/agent:e2e";
 /// PostgreSQL as uid 70; see `postgres-entrypoint.sh` for its variables.
 pub const POSTGRES: &str = "localhost/postgres:e2e";
@@ -89,7 +90,9 @@ fn add_busybox(rootfs: &Rootfs) -> Result<()> {
 fn agent(rootfs: &Rootfs) -> Result<Image> {
     add_busybox(rootfs)?;
     let bin = postgres::bin_dir().context("no PostgreSQL on this machine")?;
-    rootfs.program(&bin.join("psql"), "/usr/bin/psql")?;
+    for program in ["psql", "pgbench"] {
+        rootfs.program(&bin.join(program), &format!("/usr/bin/{program}"))?;
+    }
     add_resolver(rootfs)?;
     add_python(rootfs)?;
     Ok(Image::new(AGENT, &[]))

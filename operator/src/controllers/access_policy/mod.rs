@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 
 use super::conditions::Finding;
 use super::status::identity;
-use super::{ReconcileError, Shared, changes, control};
+use super::{ReconcileError, Shared, changes, control, workloads};
 use crate::target;
 
 /// How often it is looked at, should no event say so.
@@ -46,7 +46,8 @@ async fn reconcile(
     };
     let missing = dereference(&shared, policy, namespace).await?;
     let findings = validate::validate(policy, namespace, name, &missing);
-    let outcome = status::write(&shared, policy, findings).await?;
+    let workloads = workloads::selected(&shared, policy, namespace).await?;
+    let outcome = status::write(&shared, policy, findings, workloads).await?;
     Ok((Action::requeue(LOOK), outcome))
 }
 

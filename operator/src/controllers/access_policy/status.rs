@@ -14,6 +14,7 @@ pub(super) async fn write(
     shared: &Shared,
     policy: &AccessPolicy,
     mut findings: Vec<Finding>,
+    workloads: u32,
 ) -> Result<&'static str, ReconcileError> {
     let (namespace, name) = identity(policy)?;
     let ready = Finding::ready(&findings);
@@ -26,7 +27,7 @@ pub(super) async fn write(
             policy.metadata.generation,
             Timestamp::now(),
         ),
-        workloads: None,
+        workloads: Some(workloads),
     };
     if status == old {
         return Ok(ready.outcome());

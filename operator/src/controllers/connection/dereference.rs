@@ -3,12 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chaperone_crds::{Action, Connection, SqlEffect};
-use chaperone_inject::Wanted;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 
-use crate::controllers::Shared;
+use crate::controllers::{Shared, workloads};
 use crate::references::{Read, Reference};
 use crate::target;
 
@@ -40,7 +36,7 @@ pub(super) async fn dereference(
     Found {
         references,
         allowed: allowed(shared, namespace, name),
-        workloads: workloads(shared, namespace, name),
+        workloads: workloads::using(shared, namespace, name),
     }
 }
 
@@ -61,44 +57,4 @@ fn allowed(shared: &Shared, namespace: &str, name: &str) -> Option<BTreeSet<SqlE
         }
     }
     allowed
-}
-
-/// Pods that name it, counted by what owns them: a Deployment's replicas are one workload.
-fn workloads(shared: &Shared, namespace: &str, name: &str) -> u32 {
-    let mut owners = BTreeSet::new();
-    for pod in shared.context.stores.pods.state() {
-        let own = pod.namespace().unwrap_or_default();
-        let Ok(wanted) = Wanted::read(pod.annotations(), &own) else {
-            continue;
-        };
-        let uses = wanted
-            .connections
-            .iter()
-            .any(|wanted| wanted.namespace == namespace && wanted.name == name);
-        if uses {
-            owners.insert((own, owner(&pod)));
-        }
-    }
-    u32::try_from(owners.len()).unwrap_or(u32::MAX)
-}
-
-/// Kind and name of what made a pod.
-fn owner(pod: &PartialObjectMeta<Pod>) -> (String, String) {
-    let controller = pod
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true));
-    let Some(controller) = controller else {
-        return ("Pod".to_owned(), pod.name_any());
-    };
-    let hash = pod.labels().get("pod-template-hash");
-    // Old and new replicas of one Deployment are one workload.
-    let deployment = hash.and_then(|hash| {
-        let name = controller.name.strip_suffix(hash.as_str())?;
-        name.strip_suffix('-')
-    });
-    match deployment {
-        Some(name) if controller.kind == "ReplicaSet" => ("Deployment".to_owned(), name.to_owned()),
-        _ => (controller.kind.clone(), controller.name.clone()),
-    }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::Context;
 use chaperone_approvals::ApiError;
 use chaperone_control::{
-    Append, Bytes, CertificateRequest, MOST_PART_BYTES, MOST_PARTS, MOST_VIEWS, PodIdentity,
-    SessionView, SessionViews,
+    Append, Bytes, CertificateRequest, MOST_PART_BYTES, MOST_PARTS, MOST_RECOVERED, MOST_VIEWS,
+    PodIdentity, RecoveredSession, SessionView, SessionViews,
 };
 use chaperone_evidence::{Outbox, Outgoing, Recorder, Tally, parse_public_pem};
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::control::Client;
 use super::evidence::{FOLDER, retired};
 use super::feed::Pause;
-use super::views::spec_of;
+use super::views::{recovered, spec_of};
 
 /// The certificate of a store, beside its keys.
 const CERTIFICATE: &str = "certificate";
@@ -45,7 +45,13 @@ pub(crate) async fn follow(
     recorder: Arc<Recorder>,
     mut ended: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    for folder in retired(&spool) {
+    let asides = retired(&spool);
+    let mut views = Views::new(&client, &pod);
+    if !asides.is_empty() {
+        // Its sessions ended with it; this store knows none of them.
+        views.recovered = Some(Vec::new());
+    }
+    for folder in asides {
         Store::open(&client, folder.join(FOLDER))?
             .send_all(None)
             .await?;
@@ -54,7 +60,6 @@ pub(crate) async fn follow(
         tracing::info!(folder = %folder.display(), "evidence that was put aside has arrived");
     }
     let mut store = Store::open(&client, spool.join(FOLDER))?;
-    let mut views = Views::new(&client, &pod);
     let mut segments = recorder.segments();
     loop {
         // Looked at before what is there is sent: what ends it has shipped its last segment by then.
@@ -200,6 +205,8 @@ struct Views<'a> {
     client: &'a Client,
     pod: &'a PodIdentity,
     tally: Tally,
+    /// How sessions of earlier lives came out, until it has been told.
+    recovered: Option<Vec<RecoveredSession>>,
     untold: BTreeMap<String, SessionView>,
     told: Instant,
 }
@@ -210,13 +217,19 @@ impl<'a> Views<'a> {
             client,
             pod,
             tally: Tally::default(),
+            recovered: None,
             untold: BTreeMap::new(),
             told: Instant::now(),
         }
     }
 
     fn take(&mut self, segment: &[u8]) {
-        for session in self.tally.take(segment) {
+        let told = self.tally.take(segment);
+        if let Some(tails) = told.recovered {
+            let recovered = tails.iter().map(recovered).take(MOST_RECOVERED);
+            self.recovered = Some(recovered.collect());
+        }
+        for session in told.sessions {
             let id = session.id.to_string();
             if self.untold.len() >= MOST_UNTOLD && !self.untold.contains_key(&id) {
                 continue;
@@ -228,7 +241,7 @@ impl<'a> Views<'a> {
 
     /// When there is something to tell and it is time to.
     async fn due(&self) {
-        if self.untold.is_empty() {
+        if self.untold.is_empty() && self.recovered.is_none() {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep_until(self.told + VIEWS_EVERY).await;
@@ -236,23 +249,46 @@ impl<'a> Views<'a> {
 
     /// Tells what is new. What could not be told is told with the next.
     async fn tell(&mut self, now: bool) {
-        if self.untold.is_empty() || (!now && self.told.elapsed() < VIEWS_EVERY) {
+        let nothing = self.untold.is_empty() && self.recovered.is_none();
+        if nothing || (!now && self.told.elapsed() < VIEWS_EVERY) {
             return;
         }
         self.told = Instant::now();
+        // First: what it does not name and is open there has been cut.
+        if self.recovered.is_some() {
+            let recovered = self.recovered.clone();
+            if !self.say(Vec::new(), recovered).await {
+                return;
+            }
+            self.recovered = None;
+        }
         let ids: Vec<String> = self.untold.keys().cloned().collect();
         for ids in ids.chunks(MOST_VIEWS) {
             let sessions = ids
                 .iter()
                 .filter_map(|id| self.untold.get(id).cloned())
                 .collect();
-            match self.client.sessions(&SessionViews { sessions }).await {
-                Ok(()) => self.untold.retain(|id, _| !ids.contains(id)),
-                Err(error) => {
-                    tracing::debug!("telling of sessions: {error}");
-                    return;
-                }
+            if !self.say(sessions, None).await {
+                return;
             }
+            self.untold.retain(|id, _| !ids.contains(id));
         }
+    }
+
+    /// Whether it was taken.
+    async fn say(
+        &self,
+        sessions: Vec<SessionView>,
+        recovered: Option<Vec<RecoveredSession>>,
+    ) -> bool {
+        let views = SessionViews {
+            sessions,
+            recovered,
+        };
+        let said = self.client.sessions(&views).await;
+        if let Err(error) = &said {
+            tracing::debug!("telling of sessions: {error}");
+        }
+        said.is_ok()
     }
 }

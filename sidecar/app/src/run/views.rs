@@ -1,7 +1,8 @@
 //! What `kubectl get sessions` shows of a session.
 
+use chaperone_control::RecoveredSession;
 use chaperone_crds::{SessionSpec, SessionState};
-use chaperone_evidence::{SessionSummary, State};
+use chaperone_evidence::{RecoveredTail, SessionSummary, State};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -29,6 +30,15 @@ pub(super) fn spec_of(session: &SessionSummary, pod: &str) -> SessionSpec {
         masked: session.masked,
         findings: session.findings,
         records: session.records,
+    }
+}
+
+/// How a session of an earlier life came out.
+pub(super) fn recovered(tail: &RecoveredTail) -> RecoveredSession {
+    RecoveredSession {
+        id: tail.id.to_string(),
+        last_at: time(tail.last_ns).0,
+        end: cut(&tail.end, 512),
     }
 }
 

@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use chaperone_control::{
     Append, Appended, ApprovalState, AttachAnswer, AttachRequest, Cancel, CertificateAnswer,
     CertificateRequest, ConnectionSnapshot, KeysWanted, NewApproval, PodIdentity, ProviderSnapshot,
-    Redeem, Refusal, SecretBytes, SessionViews, Snapshot, StreamEvent,
+    RecoveredSession, Redeem, Refusal, SecretBytes, SessionViews, Snapshot, StreamEvent,
 };
 use chaperone_crds::{ApprovalPhase, ApprovalVerdict, Review, SessionSpec};
 use chaperone_evidence::audit::{self, Collected, Entry, EntryKind, LogKey, StoreCertificate};
@@ -29,7 +29,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
@@ -59,8 +59,10 @@ struct World {
     key: LogKey,
     log: Mutex<Collected>,
     views: Mutex<BTreeMap<String, SessionSpec>>,
+    recovered: Mutex<Vec<Vec<RecoveredSession>>>,
     deaf: AtomicBool,
     keys_wanted: Mutex<Vec<String>>,
+    expired: AtomicBool,
 }
 
 struct Answers {
@@ -81,7 +83,7 @@ pub struct Asked {
 
 impl Operator {
     pub fn start(token: &str) -> Operator {
-        let (ca_pem, acceptor) = certificates();
+        let (ca_pem, [valid, expired]) = certificates();
         let world = Arc::new(World {
             answers: Mutex::new(Answers {
                 token: token.to_owned(),
@@ -98,8 +100,10 @@ impl Operator {
             key: LogKey::from_pem(&LogKey::generate().unwrap()).unwrap(),
             log: Mutex::default(),
             views: Mutex::default(),
+            recovered: Mutex::default(),
             deaf: AtomicBool::new(false),
             keys_wanted: Mutex::default(),
+            expired: AtomicBool::new(false),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -111,10 +115,15 @@ impl Operator {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let router = router(Arc::clone(&world));
+        let served = Arc::clone(&world);
         runtime.spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                let (acceptor, router) = (acceptor.clone(), router.clone());
+                let acceptor = match served.expired.load(Ordering::SeqCst) {
+                    true => expired.clone(),
+                    false => valid.clone(),
+                };
+                let router = router.clone();
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(tcp).await else {
                         return;
@@ -185,6 +194,11 @@ impl Operator {
         self.world.deaf.store(deaf, Ordering::SeqCst);
     }
 
+    /// Proves itself by a certificate that has expired, to those that connect from now on.
+    pub fn expired(&self, expired: bool) {
+        self.world.expired.store(expired, Ordering::SeqCst);
+    }
+
     /// All evidence that arrived, verified.
     pub fn verified(&self) -> chaperone_evidence::Report {
         let folder = tempfile::tempdir().unwrap();
@@ -198,6 +212,11 @@ impl Operator {
     /// The views of sessions that were told.
     pub fn views(&self) -> BTreeMap<String, SessionSpec> {
         self.world.views.lock().unwrap().clone()
+    }
+
+    /// What was told of sessions of earlier lives, each time.
+    pub fn recovered(&self) -> Vec<Vec<RecoveredSession>> {
+        self.world.recovered.lock().unwrap().clone()
     }
 
     pub fn attaches(&self) -> u64 {
@@ -223,17 +242,28 @@ impl Operator {
     }
 }
 
-fn certificates() -> (String, TlsAcceptor) {
+/// A CA, and servers that prove themselves by a leaf of its: one that is valid, and one that has
+/// expired.
+fn certificates() -> (String, [TlsAcceptor; 2]) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let mut valid = CertificateParams::new(Vec::new()).unwrap();
     let own_address = SanType::IpAddress("127.0.0.1".parse().unwrap());
-    params.subject_alt_names.push(own_address);
-    let own = params.signed_by(&key, &issuer).unwrap().der().clone();
+    valid.subject_alt_names.push(own_address);
+    let mut expired = valid.clone();
+    expired.not_after = date_time_ymd(2020, 1, 1);
+    (
+        pem,
+        [valid, expired].map(|params| acceptor(&params, &issuer)),
+    )
+}
+
+fn acceptor(params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let own = params.signed_by(&key, issuer).unwrap().der().clone();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -245,7 +275,7 @@ fn certificates() -> (String, TlsAcceptor) {
         )
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    (pem, TlsAcceptor::from(Arc::new(config)))
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn router(world: Arc<World>) -> Router {
@@ -463,6 +493,9 @@ async fn append(State(world): State<Arc<World>>, Json(append): Json<Append>) -> 
 }
 
 async fn sessions(State(world): State<Arc<World>>, Json(views): Json<SessionViews>) -> Response {
+    if let Some(recovered) = views.recovered {
+        world.recovered.lock().unwrap().push(recovered);
+    }
     let told = views.sessions.into_iter().map(|view| (view.id, view.spec));
     world.views.lock().unwrap().extend(told);
     StatusCode::NO_CONTENT.into_response()
