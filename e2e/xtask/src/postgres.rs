@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Process, Scratch, demoted, free_port, hand_over, succeed};
+use crate::process::{Process, Scratch, demoted, draft, free_port, hand_over, succeed};
 use crate::releases::Release;
 
 use crate::wait::wait_for;
@@ -321,7 +321,7 @@ fn fresh_cluster(bin: &Path) -> Result<PathBuf> {
     succeed(&mut initdb)?;
     let parent = kept.parent().context("the target folder has no parent")?;
     fs::create_dir_all(parent)?;
-    let draft = parent.join(format!("draft-{}", std::process::id()));
+    let draft = draft(&kept);
     succeed(Command::new("cp").arg("-a").arg(&data).arg(&draft))?;
     // Whoever else made it meanwhile made the same.
     if fs::rename(&draft, &kept).is_err() {

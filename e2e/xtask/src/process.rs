@@ -156,6 +156,15 @@ impl Drop for Scratch {
     }
 }
 
+/// Where something is made that is to be `kept` whole: beside it, and nobody else's, in this process
+/// or in another.
+pub fn draft(kept: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = kept.file_name().unwrap_or_default().to_string_lossy();
+    kept.with_file_name(format!("draft-{name}-{}-{count}", std::process::id()))
+}
+
 /// A loopback port that nobody listens on and that no call in this process was given before.
 /// Taken from below the range the kernel uses for outgoing connections, so that none of those
 /// takes it between now and its use.

