@@ -13,7 +13,7 @@ use common::proxy::{Proxy, World};
 use common::raw::{Client, Reply, bind, cancel, execute, extended, parse, query, sync};
 use common::until;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 /// Drops are covered by nothing, deletes need a human who is not there.
 const POLICY: &str = "
@@ -207,16 +207,19 @@ fn transaction_state_is_what_the_server_has() {
         ..World::default()
     };
     let (proxied, direct) = (Proxy::start(&world), Proxy::start(&world));
-    let cases = if std::env::var_os("CHAPERONE_FULL").is_some() {
-        3000
-    } else {
-        80
-    };
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases,
+    let whole = std::env::var_os("CHAPERONE_FULL").is_some();
+    let config = ProptestConfig {
+        cases: if whole { 3000 } else { 80 },
         failure_persistence: None,
         ..ProptestConfig::default()
-    });
+    };
+    // The same scripts in each run, and other ones where everything is tried.
+    let mut runner = if whole {
+        TestRunner::new(config)
+    } else {
+        let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        TestRunner::new_with_rng(config, seed)
+    };
     let scripts = prop::collection::vec(section(), 1..9);
     runner
         .run(&scripts, |script| {

@@ -117,6 +117,15 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
             Other,
         ),
         Reason::LimitExceeded => ("it passes a limit of the policy or the connection", Other),
+        Reason::TokenRequired => (
+            "a policy here selects by identity, and no token was presented",
+            Other,
+        ),
+        Reason::TokenRefused => (
+            "the token is not what its issuer signed, or not for here and now",
+            Other,
+        ),
+        Reason::TokenExpired => ("the token that the session began with has expired", Other),
         Reason::SessionExpired => ("the session lasted as long as it may", Other),
         Reason::ProtocolViolation => ("the client broke the protocol", Other),
         Reason::UnsupportedMessage => ("this kind of message is never forwarded", Other),
