@@ -124,7 +124,7 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
     let pod = shop.agent("report")?;
     assert_masked(&shop.psql(&pod, READ)?.ok()?);
     let script =
-        "(for n in $(seq 100); do echo 'SELECT count(*) FROM orders;'; sleep 0.1; done) | \
+        "(for n in $(seq 1000); do echo 'SELECT count(*) FROM orders;'; sleep 0.1; done) | \
                   psql -XAt -h HOST -d orders -f - 2>&1"
             .replace("HOST", HOST);
     let mut live = shop.in_background(&pod, &script)?;
