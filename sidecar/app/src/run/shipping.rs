@@ -125,11 +125,15 @@ impl<'a> Store<'a> {
             }
             pause = Pause::default();
             let number = next.number;
-            if let Some((recorder, views)) = &mut live {
+            if let Some((recorder, _)) = &live {
                 recorder.acknowledged(number);
-                views.take(&next.bytes);
             }
             self.work(move |outbox| outbox.acknowledge(number)).await?;
+            if let Some((_, views)) = &mut live {
+                views.take(&next.bytes);
+                // Here and not only when all is sent: of a busy pod that never is.
+                views.tell(false).await;
+            }
         }
         Ok(())
     }
