@@ -129,17 +129,16 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
             .replace("HOST", HOST);
     let mut live = shop.in_background(&pod, &script)?;
     live.until("1000")?;
-    let views = |state: &str| -> Result<Vec<serde_json::Value>> {
+    // All at one moment.
+    let views = || -> Result<Vec<serde_json::Value>> {
         let views = shop.namespace.kubectl().json(&["sessions.chaperone.dev"])?;
-        let views = views["items"].as_array().cloned().unwrap_or_default();
-        Ok(views
-            .into_iter()
-            .filter(|view| view["spec"]["state"] == state)
-            .collect())
+        Ok(views["items"].as_array().cloned().unwrap_or_default())
     };
     let cut = shop.namespace.until("its view", || {
-        let mut open = views("Open")?;
-        let only = open.len() == 1 && views("Ended")?.len() == 1;
+        let (mut open, ended): (Vec<_>, Vec<_>) = views()?
+            .into_iter()
+            .partition(|view| view["spec"]["state"] == "Open");
+        let only = open.len() == 1 && ended.len() == 1;
         Ok(only.then(|| open.remove(0)))
     })?;
     signal_sidecar(&pod, "KILL")?;
@@ -155,8 +154,12 @@ fn sidecar_killed_mid_session_recovers_its_spool() -> Result<()> {
     // it goes on.
     shop.namespace
         .until("its view to say what became of it", || {
-            let came_out = [views("Recovered")?, views("Interrupted")?].concat();
-            let [found] = &came_out[..] else {
+            let views = views()?;
+            let mut came_out = views.iter().filter(|view| {
+                let state = &view["spec"]["state"];
+                state == "Recovered" || state == "Interrupted"
+            });
+            let Some(found) = came_out.next() else {
                 return Ok(None);
             };
             assert_eq!(found["metadata"]["name"], cut["metadata"]["name"]);
