@@ -47,6 +47,14 @@ pub struct Reply(pub Vec<Message>);
 pub type Row = Vec<Option<String>>;
 
 impl Reply {
+    /// All that the messages say.
+    pub fn text(&self) -> String {
+        self.0
+            .iter()
+            .map(|message| String::from_utf8_lossy(&message.body))
+            .collect()
+    }
+
     /// All data rows.
     pub fn rows(&self) -> Vec<Row> {
         self.with(b'D').filter_map(row).collect()

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use chaperone_e2e::lab::MASKING;
-use chaperone_e2e::raw::{Client, Reply};
+use chaperone_e2e::raw::Client;
 use chaperone_e2e::{Database, Lab};
 
 const RULES: &str = "
@@ -38,15 +38,6 @@ fn lab() -> Result<Lab> {
     Ok(lab)
 }
 
-/// All that the server's messages say.
-fn text(reply: &Reply) -> String {
-    reply
-        .0
-        .iter()
-        .map(|message| String::from_utf8_lossy(&message.body))
-        .collect()
-}
-
 /// Whether a text holds anything of the first customer's masked values.
 fn tells(text: &str) -> bool {
     ["ada.lovelace", "ada.", "42424242"]
@@ -62,13 +53,13 @@ fn a_masked_value_cannot_be_cut_and_then_shown() -> Result<()> {
     client.query("BEGIN")?.ok()?;
     let cut = client
         .query("UPDATE customers SET card_number = left(card_number, 13) RETURNING card_number")?;
-    ensure!(cut.error()?.detail.contains("MaskedFlow"), "{}", text(&cut));
+    ensure!(cut.error()?.detail.contains("MaskedFlow"), "{}", cut.text());
     client.query("ROLLBACK")?.ok()?;
     let shown = client.query("SELECT card_number FROM customers WHERE id = 1")?;
     ensure!(
         shown.value().as_deref() == Some("****4242"),
         "{}",
-        text(&shown)
+        shown.text()
     );
     running.stop()
 }
@@ -87,8 +78,8 @@ fn a_late_error_quotes_no_masked_row() -> Result<()> {
         client.query(sql)?.ok().with_context(|| sql.to_owned())?;
     }
     let late = client.query("COMMIT")?;
-    ensure!(late.error()?.code == "23505", "{}", text(&late));
-    ensure!(!tells(&text(&late)), "{}", text(&late));
+    ensure!(late.error()?.code == "23505", "{}", late.text());
+    ensure!(!tells(&late.text()), "{}", late.text());
     running.stop()
 }
 
@@ -103,7 +94,7 @@ fn a_number_for_another_sequence_is_decided_on_its_own() -> Result<()> {
         .query(&format!("SELECT nextval({})", allowed.trim()))?
         .ok()?;
     let other = client.query(&format!("SELECT nextval({})", hidden.trim()))?;
-    ensure!(other.error()?.code == "42501", "{}", text(&other));
+    ensure!(other.error()?.code == "42501", "{}", other.text());
     running.stop()
 }
 
@@ -119,7 +110,7 @@ fn the_constraint_of_a_domain_does_not_run() -> Result<()> {
         "SELECT array_in('{x}', 'harmless'::regtype, -1)",
     ] {
         let answer = client.query(sql)?;
-        ensure!(answer.error()?.code == "42501", "{sql}: {}", text(&answer));
+        ensure!(answer.error()?.code == "42501", "{sql}: {}", answer.text());
     }
     let left = lab.database.sql("SELECT count(*) FROM notes")?;
     ensure!(left.trim() == "20", "{left} notes are left");
@@ -138,11 +129,11 @@ fn fields_of_a_copy_cannot_be_shifted_by_an_encoding() -> Result<()> {
         let copy = client.query(&format!(
             "COPY customers (name, email, credit) TO STDOUT (ENCODING '{encoding}', DELIMITER ',')"
         ))?;
-        ensure!(!tells(&text(&copy)), "{}", text(&copy));
+        ensure!(!tells(&copy.text()), "{}", copy.text());
         ensure!(
             copy.errors().is_empty() == (encoding == "UTF8"),
             "{}",
-            text(&copy)
+            copy.text()
         );
     }
     running.stop()

@@ -37,18 +37,10 @@ fn lab() -> Result<Lab> {
     Ok(lab)
 }
 
-fn text(reply: &Reply) -> String {
-    reply
-        .0
-        .iter()
-        .map(|message| String::from_utf8_lossy(&message.body))
-        .collect()
-}
-
 fn refused(reply: &Reply, how: &str) -> Result<()> {
     let errors = reply.errors();
     ensure!(
-        errors.iter().any(|error| error.code == "42501") && !text(reply).contains(SECRET),
+        errors.iter().any(|error| error.code == "42501") && !reply.text().contains(SECRET),
         "{how}: {errors:?} {:?}",
         reply.rows()
     );
@@ -151,7 +143,7 @@ fn re_execution_under_another_search_path_is_decided_again() -> Result<()> {
     for bytes in [run, query("EXECUTE p")] {
         let masked = client.exchange(&bytes)?.ok()?;
         ensure!(
-            masked.value().as_deref() == Some("[masked]") && !text(&masked).contains(MAIL),
+            masked.value().as_deref() == Some("[masked]") && !masked.text().contains(MAIL),
             "{masked:?}"
         );
     }
@@ -182,7 +174,7 @@ fn what_another_session_alters_is_masked_at_once() -> Result<()> {
         query("SELECT max(phone) FROM plain"),
     ] {
         let reply = reader.exchange(&bytes)?;
-        ensure!(!text(&reply).contains(PHONE), "{:?}", reply.rows());
+        ensure!(!reply.text().contains(PHONE), "{:?}", reply.rows());
     }
     let shown = reader.query("SELECT phone FROM plain")?.ok()?;
     ensure!(shown.value().as_deref() == Some("[masked]"), "{shown:?}");
@@ -200,16 +192,16 @@ fn what_another_session_alters_is_masked_at_once() -> Result<()> {
         sync(),
     ];
     let reply = own.exchange(&pipeline.concat())?;
-    ensure!(!text(&reply).contains(PHONE), "{:?}", reply.rows());
+    ensure!(!reply.text().contains(PHONE), "{:?}", reply.rows());
     // A column takes the place of another in the rows of a COPY.
     let before = reader.query("COPY contacts TO STDOUT")?.ok()?;
-    ensure!(text(&before).contains("1\t[masked]"), "{}", text(&before));
+    ensure!(before.text().contains("1\t[masked]"), "{}", before.text());
     other
         .query("ALTER TABLE contacts DROP COLUMN id; ALTER TABLE contacts ADD COLUMN note text")?
         .ok()?;
     for sql in ["COPY contacts TO STDOUT", "SELECT * FROM contacts"] {
         let reply = reader.query(sql)?;
-        ensure!(!text(&reply).contains(PHONE), "{sql}: {}", text(&reply));
+        ensure!(!reply.text().contains(PHONE), "{sql}: {}", reply.text());
     }
     running.stop()
 }
