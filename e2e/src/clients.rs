@@ -176,14 +176,7 @@ pub fn psql(bin: &Path, port: u16, database: &str) -> Command {
 
 /// Python with psycopg 3, its `PG…` variables set so that `psycopg.connect()` suffices.
 pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
-    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-    // Takes no root, so that `cargo test` alone runs these tests too.
-    INSTALLED
-        .get_or_init(|| {
-            needs::install(&[Need::Psycopg], true).map_err(|error| format!("{error:#}"))
-        })
-        .clone()
-        .map_err(|error| anyhow!("psycopg: {error}"))?;
+    python_packages()?;
     let mut command = Command::new(needs::python());
     without_pg_variables(&mut command);
     command
@@ -194,4 +187,15 @@ pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
         .env("PGCONNECT_TIMEOUT", "20")
         .args(["-c", script]);
     Ok(command)
+}
+
+/// Installs them unless they are there. Takes no root, so that `cargo test` alone runs the tests too.
+pub(crate) fn python_packages() -> Result<()> {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    INSTALLED
+        .get_or_init(|| {
+            needs::install(&[Need::PythonPackages], true).map_err(|error| format!("{error:#}"))
+        })
+        .clone()
+        .map_err(|error| anyhow!("Python's packages: {error}"))
 }

@@ -13,6 +13,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod corpus;
+pub mod drivers;
 pub mod faults;
 pub mod issuer;
 pub mod lab;

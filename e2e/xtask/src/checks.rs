@@ -18,7 +18,7 @@ use crate::workspace::{self, BINARIES_VARIABLE, Profile};
 use crate::{cluster, licenses};
 
 /// What the tests take that need no cluster.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 16] = [
     Need::CCompiler,
     Need::LibClang,
     Need::PostgreSql,
@@ -28,7 +28,11 @@ const NEEDS: [Need; 12] = [
     Need::PgBouncer,
     Need::Git,
     Need::PythonVenv,
-    Need::Psycopg,
+    Need::PythonPackages,
+    Need::Jdk,
+    Need::Ruby,
+    Need::Go,
+    Need::Drivers,
     Need::Rustfmt,
     Need::Clippy,
 ];
@@ -41,7 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut phases = Phases::default();
     let mut wanted = NEEDS.to_vec();
     if is_root() {
-        wanted.extend(cluster::NEEDS);
+        wanted.extend(cluster::NEEDS.iter().filter(|need| !NEEDS.contains(need)));
     }
     phases.run("install", || needs::install(&wanted, options.yes))?;
     phases.run("format", || cargo(&["fmt", "--all", "--check"], &[]))?;

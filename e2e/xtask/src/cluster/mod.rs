@@ -36,7 +36,7 @@ pub mod program;
 pub use components::Component;
 use components::Running;
 pub use config::cni_plugins;
-pub use go::program as go_program;
+pub use go::{command as go, program as go_program};
 use node::Node;
 
 /// What a cluster takes, beyond what building it does.

@@ -87,13 +87,8 @@ fn source_digest(source: &Path) -> Result<String> {
             }
         }
     }
-    files.sort();
-    let mut all = format!("{} {}\n", std::env::consts::ARCH, linker_flags()).into_bytes();
-    for path in files {
-        all.extend(digest::of_file(&path)?.into_bytes());
-        all.push(b'\n');
-    }
-    let mut digest = digest::of_bytes(&all)?;
+    let first = format!("{} {}\n", std::env::consts::ARCH, linker_flags());
+    let mut digest = digest::of_files(&first, files)?;
     digest.truncate(16);
     Ok(digest)
 }
