@@ -158,7 +158,7 @@ func transcript(mode pgx.QueryExecMode) {
 	fmt.Printf("large %x %v %v\n", hash.Sum(nil), large.CommandTag(), large.Err())
 	// A prepared statement whose table changes.
 	must(c.Exec(ctx, "CREATE TABLE changing (a int)"))
-	rows(c, "SELECT a FROM changing")
+	must(c.Exec(ctx, "SELECT a FROM changing"))
 	must(c.Exec(ctx, "ALTER TABLE changing ALTER a TYPE text"))
 	for range 2 {
 		_, err = c.Exec(ctx, "SELECT a FROM changing")
@@ -264,11 +264,9 @@ func denied(mode pgx.QueryExecMode) {
 		batch.Queue("INSERT INTO notes VALUES ($1, 'lost')", 600)
 		batch.Queue(text, 600)
 		batch.Queue("INSERT INTO notes VALUES ($1, 'lost')", 601)
-		results := c.SendBatch(ctx, batch)
-		_, first := results.Exec()
-		_, second := results.Exec()
-		_, third := results.Exec()
-		fmt.Println("batch", code(first), code(second), code(third), code(results.Close()))
+		// Policy refuses when a statement is prepared, the server when it runs: which of the three is
+		// told of it depends on that, and that none is done does not.
+		fmt.Println("batch", code(c.SendBatch(ctx, batch).Close()))
 		rows(c, "SELECT id FROM notes WHERE id >= 500")
 	}
 	_, err := c.CopyFrom(ctx, pgx.Identifier{"forbidden"}, []string{"id", "body"}, pgx.CopyFromRows([][]any{{1, "x"}}))
