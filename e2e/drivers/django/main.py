@@ -21,6 +21,7 @@ settings.configure(
             "OPTIONS": {"server_side_binding": True, "pool": sys.argv[1] == "transcript"},
         }
     },
+    SECRET_KEY="of nothing",
     USE_TZ=True,
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
 )
