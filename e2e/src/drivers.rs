@@ -23,6 +23,7 @@ const APPLICATION: &str = "
      relations: [\"public.*\"]}}
   - {name: schema, action: Allow, sql: {effects: [SchemaCreate, SchemaAlter, SchemaDestroy, Maintenance],
      relations: [\"public.*\"]}}
+  - {name: cascades, action: Allow, sql: {effects: [SchemaDestroy]}}
   - {name: temporary, action: Allow, sql: {effects: [SchemaCreate, SchemaDestroy, Read, Write],
      relations: [\"pg_temp.*\"]}}
   - {name: jobs, action: Allow, sql: {effects: [Notify], channels: [jobs]}}

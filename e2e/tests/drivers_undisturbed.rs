@@ -32,5 +32,6 @@ drivers! {
     sqlalchemy: "sqlalchemy" in Python, ["columns"], 2;
     django: "django" in Python, ["inspectdb"], 2;
     rails: "rails" in Ruby, ["create_table"], 2;
+    psql_and_pg_dump: "clients" in Shell, ["CREATE TABLE", "Asynchronous notification"], 2;
     prisma: "prisma" in JavaScript, ["rolled back"], 2;
 }

@@ -104,7 +104,7 @@ def transcript():
     user.delete()
     # The ORM on tables that are there.
     print(list(Book.objects.select_related("shelf").order_by("id").values_list("title", "price", "shelf__label", "created_at")))
-    print(Shelf.objects.annotate(n=models.Count("book"), total=models.Sum("book__price")).order_by("id").values())
+    print(Book.objects.values("shelf__label").annotate(n=models.Count("id"), total=models.Sum("price")).order_by("shelf__label"))
     Note.objects.bulk_create([Note(id=n, body=f"n{n}") for n in range(1000, 1500)])
     Note.objects.bulk_create([Note(id=1, body="x")], update_conflicts=True, unique_fields=["id"], update_fields=["body"])
     print(Note.objects.bulk_update([Note(id=n, body="u") for n in range(1000, 1010)], ["body"]))

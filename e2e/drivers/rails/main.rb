@@ -59,7 +59,7 @@ def transcript
     c.columns(table).each { |column| puts [table, column.name, column.sql_type, column.type, column.default, column.default_function, column.null, column.comment].inspect }
     puts c.primary_keys(table).inspect, c.foreign_keys(table).inspect, c.check_constraints(table).inspect
     puts c.indexes(table).map { |index| [index.name, index.columns, index.unique, index.where, index.orders] }.inspect
-    puts c.table_comment(table).inspect, c.pk_and_sequence_for(table).inspect
+    puts c.table_comment(table).inspect, c.pk_and_sequence_for(table).to_a.join(" ")
   end
   dump = StringIO.new
   ActiveRecord::SchemaDumper.dump(c, dump)
