@@ -9,7 +9,7 @@ use std::process::Command;
 
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use xtask::drivers;
 use xtask::needs;
 use xtask::postgres::without_pg_variables;
@@ -195,12 +195,23 @@ fn world() -> Result<&'static Database> {
 }
 
 fn same(direct: &str, through: &str) -> Result<()> {
-    let mut lines = direct.lines().zip(through.lines()).enumerate();
-    if let Some((at, (wanted, got))) = lines.find(|(_, (wanted, got))| wanted != got) {
-        let before: Vec<&str> = direct.lines().take(at).collect();
-        let before = before.split_at(before.len().saturating_sub(3)).1.join("\n");
-        anyhow::bail!("line {}\ndirect:  {wanted}\nthrough: {got}\nafter\n{before}", at + 1);
+    let (wanted, got) = (lines(direct), lines(through));
+    if let Some(at) = (0..wanted.len().max(got.len())).find(|at| wanted.get(*at) != got.get(*at)) {
+        let near = |lines: &[&str], before: usize| {
+            let near = lines.iter().skip(at.saturating_sub(before)).take(before + 4);
+            near.copied().collect::<Vec<_>>().join("\n  ")
+        };
+        bail!(
+            "they part in line {}\ndirect:\n  {}\nthrough:\n  {}",
+            at + 1,
+            near(&wanted, 3),
+            near(&got, 0)
+        );
     }
-    ensure!(direct == through, "one is longer\ndirect:\n{direct}\nthrough:\n{through}");
     Ok(())
+}
+
+/// With their ends: the last may have none.
+fn lines(text: &str) -> Vec<&str> {
+    text.split('\n').collect()
 }

@@ -75,7 +75,7 @@ def told(action):
 
 def transcript():
     out = io.StringIO()
-    call_command("inspectdb", include_views=True, stdout=out)
+    call_command("inspectdb", "books", "cheap", "customers", "kinds", "notes", "orders", "people", "shelves", stdout=out)
     print("inspectdb", out.getvalue())
     with connection.cursor() as cursor:
         look = connection.introspection

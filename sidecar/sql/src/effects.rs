@@ -50,6 +50,8 @@ pub(crate) struct Effects<'t> {
     pub(crate) executed: Vec<Classification>,
     executes: usize,
     qualifiers: Option<attribute::Qualifiers<'t>>,
+    /// The setting that the column `name` holds wherever the SELECT being visited evaluates it.
+    setting: Option<&'t str>,
 }
 
 impl<'t> Effects<'t> {
@@ -73,6 +75,7 @@ impl<'t> Effects<'t> {
             executed: Vec::new(),
             executes,
             qualifiers: None,
+            setting: None,
         };
         effects.visit(root);
         if effects.accesses.is_empty() {

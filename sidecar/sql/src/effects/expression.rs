@@ -6,6 +6,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::Effects;
 use super::object::{split, strings};
+use super::session::is_column_name;
 use crate::functions::{
     Builtin, builtin, is_advisory_lock, is_information_schema_helper, is_unsafe_io, runs_unseen_sql,
 };
@@ -80,7 +81,9 @@ impl<'t> Effects<'t> {
                 None => self.unknown(),
             },
             "set_config" => {
-                let Some(setting) = text(0) else {
+                let column = args.and_then(|args| args.first());
+                let row = self.setting.filter(|_| column.is_some_and(is_column_name));
+                let Some(setting) = text(0).or(row.map(str::to_owned)) else {
                     return self.unknown();
                 };
                 self.accesses

@@ -11,10 +11,13 @@ use crate::walk::{Descend, walk};
 impl<'t> Effects<'t> {
     pub(super) fn select(&mut self, select: &'t SelectStmt) {
         self.with(select.with_clause.as_ref(), |effects| {
+            let own = effects.one_setting(select);
+            let outer = std::mem::replace(&mut effects.setting, own);
             effects.visit_others(
                 NodeRef::SelectStmt(select),
                 &["with_clause", "into_clause", "locking_clause"],
             );
+            effects.setting = outer;
             for node in &select.locking_clause {
                 if let Some(NodeEnum::LockingClause(clause)) = node.node.as_ref() {
                     effects.lock_rows(clause, &select.from_clause);

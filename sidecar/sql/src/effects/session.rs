@@ -1,10 +1,14 @@
 //! SET, RESET, SHOW, DISCARD, LISTEN, NOTIFY, and settings that outlive the session.
 
 use chaperone_policy::{Effect, Object};
-use pg_query::protobuf::{DiscardMode, DiscardStmt, VariableSetKind, VariableSetStmt, a_const};
-use pg_query::{NodeEnum, NodeRef};
+use pg_query::protobuf::{
+    AExprKind, DiscardMode, DiscardStmt, SelectStmt, VariableSetKind, VariableSetStmt, a_const,
+};
+use pg_query::{Node, NodeEnum, NodeRef};
 
 use super::Effects;
+use super::object::strings;
+use crate::resolve::PG_CATALOG;
 use crate::{Kind, SessionChange, setting_access};
 
 impl<'t> Effects<'t> {
@@ -39,6 +43,62 @@ impl<'t> Effects<'t> {
                 }
             },
             VariableSetKind::VarSetCurrent | VariableSetKind::Undefined => self.unknown(),
+        }
+    }
+
+    /// The setting of a SELECT of the form `… FROM pg_settings WHERE name = 'x'` and nothing else:
+    /// its target list is evaluated for that one row at most. pg_dump and its kin so set what older
+    /// servers do not know (PostgreSQL, release notes of 12.20, CVE-2024-7348).
+    pub(super) fn one_setting(&self, select: &'t SelectStmt) -> Option<&'t str> {
+        // Everything else that a SELECT may have is absent. What only adds expressions that are
+        // evaluated elsewhere, or rows, is not worth telling apart.
+        let SelectStmt {
+            from_clause,
+            where_clause,
+            target_list,
+            ..
+        } = select;
+        let bare = SelectStmt {
+            from_clause: from_clause.clone(),
+            where_clause: where_clause.clone(),
+            target_list: target_list.clone(),
+            limit_option: select.limit_option,
+            op: select.op,
+            ..SelectStmt::default()
+        };
+        let [from] = from_clause.as_slice() else {
+            return None;
+        };
+        let Some(NodeEnum::RangeVar(relation)) = from.node.as_ref() else {
+            return None;
+        };
+        if relation.relname != "pg_settings" || relation.alias.is_some() || *select != bare {
+            return None;
+        }
+        // Neither a WITH query nor a temporary table of that name, where `name` may hold anything.
+        let hidden = self
+            .scope
+            .get(relation.relname.as_str())
+            .is_some_and(|queries| !queries.is_empty());
+        let found = self.names.relation(&relation.schemaname, &relation.relname)?;
+        if found.schema != PG_CATALOG || (relation.schemaname.is_empty() && hidden) {
+            return None;
+        }
+        let Some(NodeEnum::AExpr(test)) = where_clause.as_deref()?.node.as_ref() else {
+            return None;
+        };
+        let plain = test.kind() == AExprKind::AexprOp && strings(&test.name) == ["="];
+        // Somebody's own operator may find any row equal.
+        let own = !self.names.operators("=").is_empty() || self.names.function_is_pending("=");
+        if !plain || own || !test.lexpr.as_deref().is_some_and(is_column_name) {
+            return None;
+        }
+        let Some(NodeEnum::AConst(constant)) = test.rexpr.as_deref()?.node.as_ref() else {
+            return None;
+        };
+        match constant.val.as_ref()? {
+            a_const::Val::Sval(value) => Some(&value.sval),
+            _ => None,
         }
     }
 
@@ -83,6 +143,14 @@ impl<'t> Effects<'t> {
             _ => "*".to_owned(),
         };
         self.add(Effect::Privilege, Object::Setting(setting), false);
+    }
+}
+
+/// Whether this is the column `name`, without the name of its relation.
+pub(super) fn is_column_name(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::ColumnRef(column)) => strings(&column.fields) == ["name"],
+        _ => false,
     }
 }
 
