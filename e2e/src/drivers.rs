@@ -6,31 +6,15 @@
 //! that the database's own role may not run either, `masked` for a table with masked columns.
 
 use std::process::Command;
-
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use xtask::drivers;
 use xtask::needs;
 use xtask::postgres::without_pg_variables;
 
 use crate::server::PASSWORD;
 use crate::{Database, Lab, clients};
-
-/// What an application is given that owns its schema, and one function that takes long.
-const APPLICATION: &str = "
-  - {name: rows, action: Allow, sql: {effects: [Read, Write, Modify, Delete, Lock, BulkLoad, BulkExport],
-     relations: [\"public.*\"]}}
-  - {name: schema, action: Allow, sql: {effects: [SchemaCreate, SchemaAlter, SchemaDestroy, Maintenance],
-     relations: [\"public.*\"]}}
-  - {name: cascades, action: Allow, sql: {effects: [SchemaDestroy]}}
-  - {name: temporary, action: Allow, sql: {effects: [SchemaCreate, SchemaDestroy, Read, Write],
-     relations: [\"pg_temp.*\"]}}
-  - {name: jobs, action: Allow, sql: {effects: [Notify], channels: [jobs]}}
-  - {name: locks, action: Allow, sql: {effects: [Execute, Lock], functions: [\"pg_catalog.pg_*advisory_*\"]}}
-  - {name: wait, action: Allow, sql: {effects: [Execute], functions: [pg_catalog.pg_sleep]}}
-  - {name: forbidden, action: Deny, sql: {effects: [Read, Write, Modify, Delete, BulkLoad],
-     relations: [public.forbidden]}}";
 
 const MASKS: &str = "
     masking:
@@ -175,8 +159,14 @@ fn lab(masks: &str) -> Result<Lab> {
     let port = database.port;
     let lab = Lab::behind(database, port)?;
     lab.guardrails(masks)?;
-    lab.policy("application", APPLICATION)?;
+    lab.policy("application", &text("rules.yaml")?)?;
     Ok(lab)
+}
+
+/// A file that all programs share.
+fn text(name: &str) -> Result<String> {
+    let path = drivers::sources().join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
 /// The database that every run gets a copy of.
@@ -184,8 +174,7 @@ fn world() -> Result<&'static Database> {
     static WORLD: OnceLock<Result<Database, String>> = OnceLock::new();
     let made = || {
         let world = Database::new()?;
-        let text = std::fs::read_to_string(drivers::sources().join("world.sql"))?;
-        world.sql(&text)?;
+        world.sql(&text("world.sql")?)?;
         Ok(world)
     };
     WORLD

@@ -2,7 +2,7 @@
 set -eu
 psql="$CLIENTS/psql -X -v VERBOSITY=sqlstate"
 # Each dump has a key of its own in it since the fix of CVE-2025-8714, unless one is given.
-dump() { "$CLIENTS/pg_dump" "$@" 2>&1 | grep -v '^\\\(un\)\{0,1\}restrict '; }
+dump() { "$CLIENTS/pg_dump" --schema public "$@" 2>&1 | grep -v '^\\\(un\)\{0,1\}restrict '; }
 
 transcript() {
   dump --schema-only --exclude-table forbidden
