@@ -2,14 +2,14 @@
 set -eu
 psql="$CLIENTS/psql -X -v VERBOSITY=sqlstate"
 # Each dump has a key of its own in it since the fix of CVE-2025-8714, unless one is given.
-dump() { "$CLIENTS/pg_dump" --schema public "$@" 2>&1 | grep -v '^\\\(un\)\{0,1\}restrict '; }
+dump() { "$CLIENTS/pg_dump" --schema public --no-subscriptions "$@" 2>&1 | grep -v '^\\\(un\)\{0,1\}restrict '; }
 
 transcript() {
   dump --schema-only --exclude-table forbidden
   dump --exclude-table forbidden --clean --if-exists --create
   dump --exclude-table forbidden --data-only --column-inserts --rows-per-insert 5 --serializable-deferrable
-  dump --exclude-table forbidden --data-only --disable-triggers --no-publications --no-subscriptions --quote-all-identifiers
-  $psql --echo-errors 2>&1 <<'SQL'
+  dump --exclude-table forbidden --data-only --disable-triggers --no-publications --quote-all-identifiers
+  $psql --echo-errors 2>&1 <<'SQL' | sed 's/process with PID [0-9]*/another process/; s/at port .*/at its port/'
 \set ON_ERROR_ROLLBACK on
 \d
 \d+ books
@@ -76,6 +76,7 @@ SQL
 
 masked() {
   dump --data-only --table people | awk -F '\t' '
+    /^pg_dump:/ { print }
     /^1\t/ { gsub(/\\N/, "NULL"); print "masked id=" $1 " email=" $2 " profile=" $3 " born=" $4 " score=" $5 " tags=" $6 }'
   $psql -At -F "$(printf '\t')" -P null=NULL -c "SELECT * FROM people" | awk -F '\t' '
     { print "masked id=" $1 " email=" $2 " profile=" $3 " born=" $4 " score=" $5 " tags=" $6 }'
