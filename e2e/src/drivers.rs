@@ -140,7 +140,8 @@ impl Driver {
 
     /// Fails unless masked values come in a form that the driver can decode.
     pub fn reads_masked_values(&self, least: usize) -> Result<()> {
-        const MASKED: &str = "masked id=1 email=[masked] profile=\"[masked]\" born=NULL score=NULL tags=NULL";
+        const MASKED: &str =
+            "masked id=1 email=[masked] profile=\"[masked]\" born=NULL score=NULL tags=NULL";
         let lab = lab(MASKS)?;
         let running = lab.start()?;
         let said = self.run("masked", lab.port(), &lab.database)?;
@@ -187,7 +188,10 @@ fn same(direct: &str, through: &str) -> Result<()> {
     let (wanted, got) = (lines(direct), lines(through));
     if let Some(at) = (0..wanted.len().max(got.len())).find(|at| wanted.get(*at) != got.get(*at)) {
         let near = |lines: &[&str], before: usize| {
-            let near = lines.iter().skip(at.saturating_sub(before)).take(before + 4);
+            let near = lines
+                .iter()
+                .skip(at.saturating_sub(before))
+                .take(before + 4);
             near.copied().collect::<Vec<_>>().join("\n  ")
         };
         bail!(

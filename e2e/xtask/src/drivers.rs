@@ -97,7 +97,15 @@ fn prepare(name: &str, folder: &Path) -> Result<()> {
         }
         "pgx" => {
             // As the test cluster is built: they share what Go has compiled.
-            let build = ["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", "main", "."];
+            let build = [
+                "build",
+                "-mod=readonly",
+                "-trimpath",
+                "-ldflags=-s -w",
+                "-o",
+                "main",
+                ".",
+            ];
             let mut go = cluster::go()?;
             go.env("CGO_ENABLED", "0").args(build).current_dir(folder);
             succeed(&mut go)?;
@@ -122,7 +130,11 @@ fn prepare(name: &str, folder: &Path) -> Result<()> {
 /// `node` or `npm` of the venv, which find each other by the PATH.
 pub fn node(program: &str) -> Command {
     let program = needs::in_venv(program);
-    let mut path = program.parent().unwrap_or(Path::new("")).as_os_str().to_owned();
+    let mut path = program
+        .parent()
+        .unwrap_or(Path::new(""))
+        .as_os_str()
+        .to_owned();
     if let Some(rest) = std::env::var_os("PATH") {
         path.push(":");
         path.push(rest);

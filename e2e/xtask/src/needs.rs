@@ -335,7 +335,10 @@ fn python_packages_are_there() -> bool {
     stamp == PYTHON_PACKAGES.join("\n")
         && runs(
             &python().to_string_lossy(),
-            &["-c", "import asyncpg, django, psycopg, psycopg2, psycopg_pool, sqlalchemy"],
+            &[
+                "-c",
+                "import asyncpg, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
+            ],
         )
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::functions::{Builtin, builtin};
 use crate::resolve::PG_CATALOG;
-use crate::system::describes_the_schema;
+use crate::system::holds_no_values;
 
 /// Views upon views beyond which nothing is looked at.
 const MOST_NESTED_VIEWS: usize = 16;
@@ -75,7 +75,7 @@ impl Relation {
         let system = matches!(self.schema.as_str(), "pg_catalog" | "information_schema")
             || self.schema.starts_with("pg_toast");
         if system {
-            return describes_the_schema(&self.schema, &self.name);
+            return holds_no_values(&self.schema, &self.name);
         }
         !self.has_rules
             && matches!(

@@ -15,6 +15,21 @@ pub(crate) fn describes_the_schema(schema: &str, name: &str) -> bool {
     }
 }
 
+/// Whether this relation of pg_catalog, though it may hold secrets of the one who set it up, shows no
+/// value of any column: beside masks it is like any other table.
+pub(crate) fn holds_no_values(schema: &str, name: &str) -> bool {
+    describes_the_schema(schema, name)
+        || (schema == "pg_catalog" && OPTIONS.binary_search(&name).is_ok())
+}
+
+/// What was written in CREATE and ALTER statements for others than tables. Sorted.
+const OPTIONS: &[&str] = &[
+    "pg_db_role_setting",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_foreign_table",
+];
+
 /// Options of foreign servers, tables and user mappings hold passwords and file names.
 const INFORMATION_SCHEMA_WITH_DATA: &[&str] = &[
     "column_options",
@@ -104,6 +119,24 @@ const PG_CATALOG: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_no_schema_and_no_values_either() {
+        assert!(OPTIONS.is_sorted());
+        for name in OPTIONS {
+            assert!(!describes_the_schema("pg_catalog", name), "{name}");
+            assert!(holds_no_values("pg_catalog", name), "{name}");
+            assert!(!holds_no_values("public", name), "{name}");
+        }
+        for name in [
+            "pg_statistic",
+            "pg_stats",
+            "pg_largeobject",
+            "pg_stat_activity",
+        ] {
+            assert!(!holds_no_values("pg_catalog", name), "{name}");
+        }
+    }
 
     #[test]
     fn the_list_is_sorted_and_holds_nothing_with_data() {

@@ -80,7 +80,9 @@ impl<'t> Effects<'t> {
             .scope
             .get(relation.relname.as_str())
             .is_some_and(|queries| !queries.is_empty());
-        let found = self.names.relation(&relation.schemaname, &relation.relname)?;
+        let found = self
+            .names
+            .relation(&relation.schemaname, &relation.relname)?;
         if found.schema != PG_CATALOG || (relation.schemaname.is_empty() && hidden) {
             return None;
         }
