@@ -89,7 +89,7 @@ async def transcript():
     print("notified", await heard.get(), await heard.get())
     # Cancellation, as asyncpg does it: by a timeout of the client's own.
     print("cancelled 57014", await cancelled(c), await c.fetchval("SELECT 'alive'"))
-    await c.execute("SET statement_timeout = 30")
+    await c.execute("SET statement_timeout = 2000")
     print("timeout", await failed(c.fetch("SELECT pg_sleep(60)")))
     await c.execute("RESET statement_timeout")
     print("locks", await c.fetchrow("SELECT pg_try_advisory_lock(7), pg_advisory_unlock(7)"))

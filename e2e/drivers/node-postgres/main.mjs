@@ -92,12 +92,12 @@ async function transcript() {
   say("notified", channel, payload);
   await c.query("UNLISTEN *");
   rows("locks", await c.query("SELECT pg_try_advisory_lock($1), pg_advisory_unlock($1)", [7]));
-  await c.query("SET statement_timeout = 30");
+  await c.query("SET statement_timeout = 2000");
   say("timeout", await failed(c.query("SELECT pg_sleep(60)")));
   rows("reset", await c.query("DISCARD ALL"));
   await c.end();
   // Startup options.
-  const strict = await connect({ statement_timeout: 50, options: "-c default_transaction_read_only=on" });
+  const strict = await connect({ statement_timeout: 2000, options: "-c default_transaction_read_only=on" });
   say("strict", await failed(strict.query("SELECT pg_sleep(60)")), await failed(strict.query("DELETE FROM notes")));
   await strict.end();
   // A pool.

@@ -198,7 +198,7 @@ func transcript(mode pgx.QueryExecMode) {
 		// What was cancelled last may still reach the next statement.
 		_, err = c.Exec(ctx, "SELECT pg_sleep(0.2)")
 	}
-	must(c.Exec(ctx, "SET statement_timeout = 30"))
+	must(c.Exec(ctx, "SET statement_timeout = 2000"))
 	_, err = c.Exec(ctx, "SELECT pg_sleep(60)")
 	fmt.Println("timeout", failure(err))
 }
