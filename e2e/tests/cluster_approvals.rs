@@ -7,9 +7,10 @@
 )]
 
 use anyhow::Result;
-use chaperone_e2e::cluster::chaperone::Shop;
+use chaperone_e2e::cluster::chaperone::{RULES, Shop};
 use chaperone_e2e::cluster::{Kubectl, unavailable};
-use serde_json::Value;
+use chaperone_e2e::issuer::{AUDIENCE, SigningKey, now};
+use serde_json::{Value, json};
 
 /// A person of group `dba`, who may approve.
 fn approver(shop: &Shop, name: &str) -> Kubectl {
@@ -119,6 +120,78 @@ fn approving_is_a_kubectl_patch() -> Result<()> {
     assert_eq!(done.out.trim(), "DELETE 1", "{}", done.all());
     let again = shop.psql(&pod, delete)?;
     assert!(again.err.contains("ApprovalPending"), "{}", again.all());
+    Ok(())
+}
+
+/// The agent brings a token of the person for whom it acts. Whoever may approve may not approve
+/// that, and what another approves is for that person's session alone.
+#[test]
+fn nobody_approves_what_is_done_in_his_own_name() -> Result<()> {
+    if unavailable() {
+        return Ok(());
+    }
+    let shop = Shop::new("delegated")?;
+    let_dba_approve(&shop)?;
+    let provider = shop.namespace.name();
+    let issuer = "https://issuer.example";
+    let key = SigningKey::ec("k1")?;
+    Kubectl::admin().apply(&format!(
+        "apiVersion: chaperone.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{name: {provider}}}\nspec:\n  \
+         issuer: {issuer}\n  audiences: [{AUDIENCE}]\n  jwks: {{inline: '{}'}}\n  \
+         username: {{claim: sub, prefix: 'oidc:'}}\n  groups: {{claim: groups, prefix: 'oidc:'}}\n",
+        json!({"keys": [key.published()]}),
+    ))?;
+    let subject = format!(
+        "{{serviceAccount: report-agent, identity: {{provider: {provider}, claims: {{groups: [dba]}}}}}}"
+    );
+    shop.policy_of(&subject, RULES)?;
+    let token = |name: &str| {
+        let claims = json!({
+            "iss": issuer, "aud": AUDIENCE, "sub": name, "groups": ["dba"],
+            "iat": now(), "exp": now() + 600,
+        });
+        key.sign(&claims)
+    };
+    let (ada, bob) = (token("ada")?, token("bob")?);
+    let pod = shop.agent("report")?;
+    let without = shop.psql(&pod, "SELECT 1")?;
+    assert!(without.err.contains("TokenRequired"), "{}", without.all());
+
+    let delete = "DELETE FROM orders WHERE id = 9";
+    let held = shop.psql_with(&pod, &ada, delete)?;
+    assert!(held.err.contains("ApprovalPending"), "{}", held.all());
+    let object = format!("approvalrequest/{}", shop.pending()?);
+    let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+    let delegate = request.pointer("/spec/subject/delegate/username");
+    assert_eq!(
+        delegate.and_then(Value::as_str),
+        Some("oidc:ada"),
+        "{request}"
+    );
+
+    let yes = r#"{"spec":{"decision":{"verdict":"Approve"}}}"#;
+    let patch = ["patch", &object, "--type=merge", "-p", yes];
+    let refused = approver(&shop, "oidc:ada").run(&patch)?;
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    assert!(
+        refused
+            .err
+            .contains("the user on whose behalf the subject acts"),
+        "{}",
+        refused.all()
+    );
+    approver(&shop, "oidc:bob").ok(&patch)?;
+    shop.namespace.until("the grant", || {
+        let request = shop.namespace.kubectl().json(&[object.as_str()])?;
+        let phase = request.pointer("/status/phase").and_then(Value::as_str);
+        Ok((phase == Some("Approved")).then_some(()))
+    })?;
+
+    // The grant is hers, in whose name it was asked for.
+    let his = shop.psql_with(&pod, &bob, delete)?;
+    assert!(his.err.contains("ApprovalPending"), "{}", his.all());
+    let hers = shop.psql_with(&pod, &ada, delete)?;
+    assert_eq!(hers.out.trim(), "DELETE 1", "{}", hers.all());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! stall, fill up or forget what was not synced.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,8 +53,11 @@ impl SpoolFile for RealSpool {
     }
 }
 
+/// What is collected before it is written.
+const BUFFER: usize = 64 * 1024;
+
 struct RealNewFile {
-    file: File,
+    file: BufWriter<File>,
     temporary: std::path::PathBuf,
     path: std::path::PathBuf,
 }
@@ -64,8 +67,9 @@ impl NewFile for RealNewFile {
         self.file.write_all(bytes)
     }
 
-    fn publish(self: Box<Self>) -> io::Result<()> {
-        self.file.sync_all()?;
+    fn publish(mut self: Box<Self>) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
         sync_parent(&self.path)
     }
@@ -96,7 +100,8 @@ impl Disk for RealDisk {
             .mode(0o600)
             .open(&temporary)?;
         Ok(Box::new(RealNewFile {
-            file,
+            // Entries are written in parts of a few bytes.
+            file: BufWriter::with_capacity(BUFFER, file),
             temporary,
             path: path.to_path_buf(),
         }))

@@ -404,7 +404,8 @@ impl Engine {
         let before = progress.pending;
         progress.pending += len;
         // Woken when there is something at all, and again when there is a segment's worth.
-        if before == 0 || (before < SHIP_BYTES && progress.pending >= SHIP_BYTES) {
+        let ripe = self.ship_bytes();
+        if before == 0 || (before < ripe && progress.pending >= ripe) {
             self.wake.notify_one();
         }
     }
@@ -508,7 +509,8 @@ impl Engine {
         loop {
             let since = last.elapsed();
             let waiting = progress.pending > 0 || progress.queued || beat;
-            let ripe = progress.urgent || progress.pending >= SHIP_BYTES || since >= SHIP_EVERY;
+            let ripe =
+                progress.urgent || progress.pending >= self.ship_bytes() || since >= SHIP_EVERY;
             if progress.stop || progress.detach.is_some() || (waiting && ripe) {
                 progress.queued = false;
                 progress.urgent = false;
@@ -529,6 +531,27 @@ impl Engine {
                     .unwrap_or_else(PoisonError::into_inner)
             };
         }
+    }
+
+    /// How many bytes make a segment of their own.
+    fn ship_bytes(&self) -> u64 {
+        let bytes = if self.options.replicate {
+            SHIP_BYTES_AWAY
+        } else {
+            SHIP_BYTES
+        };
+        bytes.min(self.options.file_bytes / 2)
+    }
+
+    /// Spool bytes that were appended so far.
+    pub(crate) fn appended(&self) -> u64 {
+        let progress = lock(&self.progress);
+        progress.shipped.saturating_add(progress.pending)
+    }
+
+    /// Spool bytes that are in durable segments.
+    pub(crate) fn shipped_so_far(&self) -> u64 {
+        lock(&self.progress).shipped
     }
 
     /// The extent that is `skip` files after the oldest unshipped one.
@@ -649,8 +672,11 @@ const COMMAND: u64 = 64 * 1024;
 
 /// Frames wait at most this long for their segment.
 pub(crate) const SHIP_EVERY: std::time::Duration = std::time::Duration::from_millis(1000);
-/// Or until there are this many bytes of them.
-pub(crate) const SHIP_BYTES: u64 = 512 * 1024;
+/// Or until there are this many bytes of them: a segment costs two syncs, and a signature for each
+/// session in it.
+const SHIP_BYTES: u64 = 1024 * 1024;
+/// The same where a segment is sent away, in one request.
+const SHIP_BYTES_AWAY: u64 = 512 * 1024;
 
 /// Why the shipper was woken, besides bytes to ship.
 pub(crate) struct Work {

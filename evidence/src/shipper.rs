@@ -152,12 +152,15 @@ impl Shipper {
         true
     }
 
-    /// Writes segments until nothing is left. False if one could not be written.
+    /// Writes segments until what was there at first is in one; at a detach until nothing is left.
+    /// What is appended meanwhile waits for its own turn: a segment costs two syncs and a signature
+    /// for each session, however little is in it. False if one could not be written.
     fn ship_all(&mut self, detach: bool) -> bool {
+        let until = self.engine.appended();
         loop {
             match self.ship_segment(detach) {
-                Ok(true) => {}
-                Ok(false) => {
+                Ok(true) if detach || self.engine.shipped_so_far() < until => {}
+                Ok(_) => {
                     if self.latest_stale {
                         self.write_latest();
                     }

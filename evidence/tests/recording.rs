@@ -322,6 +322,39 @@ async fn short_sessions_share_their_segments() {
     assert_eq!(Sessions::list(dir.path()).unwrap().len(), 2000);
 }
 
+/// A segment costs two syncs: what comes in while one is written waits for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_session_does_not_make_a_segment_of_every_few_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Store::open(dir.path())
+        .unwrap()
+        .attach(identity(), SpoolOptions::default())
+        .unwrap();
+    let mut session = recorder.begin(start(1)).unwrap();
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let _ = session
+            .intent(
+                &intent(Verdict::Allow, "SELECT 1"),
+                &[Part::from(&b"Q"[..])],
+                Durability::Written,
+            )
+            .await
+            .unwrap();
+    }
+    let stats = recorder.stats();
+    // One a second, and one for each half megabyte.
+    let expected = begun.elapsed().as_secs() + stats.appended_bytes / (512 * 1024) + 3;
+    assert!(
+        stats.segments <= expected,
+        "{} segments where {expected} are enough",
+        stats.segments
+    );
+    session.end(closed()).await.unwrap();
+    detach(&recorder).await;
+    assert_ok(dir.path());
+}
+
 #[test]
 fn the_digest_tells_apart_what_is_cut_elsewhere() {
     let dir = tempfile::tempdir().unwrap();

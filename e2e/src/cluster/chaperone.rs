@@ -22,6 +22,13 @@ use crate::lab;
 pub const HOST: &str = "orders.databases.svc.cluster.local";
 /// A value that no agent may see.
 pub const RAW: &str = "ada@raw.example";
+/// The rules of a shop: reads are allowed, deletes need a human of group `dba`.
+pub const RULES: &str =
+    "- {name: read, action: Allow, sql: {effects: [Read], relations: ['public.*']}}
+  - name: deletes
+    action: RequireApproval
+    sql: {effects: [Delete], relations: [public.orders]}
+    approval: {approvers: {groups: [dba]}, quorum: 1, timeout: 0s, validFor: 15m}";
 /// Rows of `customers`, the second column masked.
 pub const READ: &str = "SELECT name, email FROM customers ORDER BY id";
 
@@ -172,12 +179,7 @@ impl Shop {
         shop.connection("")?;
         shop.namespace
             .apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: report-agent}\n")?;
-        shop.policy(
-            "- {name: read, action: Allow, sql: {effects: [Read], relations: ['public.*']}}\n  \
-             - name: deletes\n    action: RequireApproval\n    \
-             sql: {effects: [Delete], relations: [public.orders]}\n    \
-             approval: {approvers: {groups: [dba]}, quorum: 1, timeout: 0s, validFor: 15m}",
-        )?;
+        shop.policy(RULES)?;
         Ok(shop)
     }
 
@@ -204,9 +206,14 @@ impl Shop {
 
     /// (Re)writes its policy with `rules`, a YAML list indented by two.
     pub fn policy(&self, rules: &str) -> Result<()> {
+        self.policy_of("{serviceAccount: report-agent}", rules)
+    }
+
+    /// The same for another subject, a YAML mapping.
+    pub fn policy_of(&self, subject: &str, rules: &str) -> Result<()> {
         self.namespace.apply(&format!(
             "apiVersion: chaperone.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: report-agent}}\nspec:\n  \
-             subjects: [{{serviceAccount: report-agent}}]\n  connections: [{}]\n  rules:\n  {rules}\n",
+             subjects: [{subject}]\n  connections: [{}]\n  rules:\n  {rules}\n",
             self.connection_name()
         ))
     }
@@ -308,8 +315,14 @@ impl Shop {
 
     /// psql in an agent's pod, by the database's own name, with no password.
     pub fn psql(&self, pod: &str, sql: &str) -> Result<Transcript> {
+        self.psql_with(pod, "", sql)
+    }
+
+    /// The same with a password, which is a token; empty for none.
+    pub fn psql_with(&self, pod: &str, password: &str, sql: &str) -> Result<Transcript> {
+        let password = format!("PGPASSWORD={password}");
         let words = [
-            "psql", "-X", "-A", "-t", "-h", HOST, "-d", "orders", "-c", sql,
+            "env", &password, "psql", "-X", "-A", "-t", "-w", "-h", HOST, "-d", "orders", "-c", sql,
         ];
         self.namespace.exec(pod, Some("agent"), &words)
     }

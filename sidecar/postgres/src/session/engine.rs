@@ -181,7 +181,6 @@ enum Event {
     Server(std::io::Result<usize>),
     Written(std::io::Result<usize>, Side),
     Cancel,
-    Policy,
     Drain,
     Answer,
     Remind,
@@ -298,6 +297,11 @@ impl<'a> Engine<'a> {
             }
             self.record_all_output().await?;
             self.relieve_record().await?;
+            if self.policy.has_changed().unwrap_or(false) {
+                self.policy.mark_unchanged();
+                self.policy_changed().await?;
+                continue;
+            }
             match self.next_event(&mut tick).await {
                 Event::Agent(read) => match read {
                     Ok(0) | Err(_) => return Ok(Closed::ByAgent),
@@ -333,7 +337,6 @@ impl<'a> Engine<'a> {
                     }
                 },
                 Event::Cancel => self.cancelled().await?,
-                Event::Policy => self.policy_changed().await?,
                 Event::Drain => {
                     return Err(Fault::new(
                         Reason::ShuttingDown,
@@ -369,12 +372,14 @@ impl<'a> Engine<'a> {
             _ => (None, None),
         };
         let cancelling = self.stopping.as_mut();
+        // Policies and drains are looked for each turn, and every tick makes one: to wait for them
+        // here would take two locks that all sessions share, several times a statement.
+        let draining = self.drain.is_draining();
         let to_server = self.target.bytes();
         // What is rare comes first, or a stream that never pauses would starve it.
         tokio::select! {
             biased;
             Some(()) = self.cancels.recv() => Event::Cancel,
-            Ok(()) = self.policy.changed() => Event::Policy,
             answer = wait_answer(answer) => {
                 if let (Some(Blocked::Held(held)), Some(answer)) = (&mut self.blocked, answer) {
                     held.answer = Some(answer);
@@ -383,7 +388,7 @@ impl<'a> Engine<'a> {
             }
             () = until(reminder) => Event::Remind,
             () = finished(cancelling) => Event::Cancelled,
-            () = self.drain.expired() => Event::Drain,
+            () = self.drain.expired(), if draining => Event::Drain,
             _ = tick.tick() => Event::Tick,
             written = write_or_flush(&mut self.server_writer, to_server), if !to_server.is_empty() || self.flush_server => {
                 Event::Written(written, Side::Server)
