@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use xtask::needs::{self, Need};
+use xtask::workspace;
 use xtask::postgres::without_pg_variables;
 use xtask::wait::wait_for;
 
@@ -176,15 +177,7 @@ pub fn psql(bin: &Path, port: u16, database: &str) -> Command {
 
 /// Python with psycopg 3, its `PG…` variables set so that `psycopg.connect()` suffices.
 pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
-    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-    // Takes no root, so that `cargo test` alone runs these tests too.
-    INSTALLED
-        .get_or_init(|| {
-            needs::install(&[Need::Psycopg], true).map_err(|error| format!("{error:#}"))
-        })
-        .clone()
-        .map_err(|error| anyhow!("psycopg: {error}"))?;
-    let mut command = Command::new(needs::python());
+    let mut command = interpreter()?;
     without_pg_variables(&mut command);
     command
         .env("PGHOST", "127.0.0.1")
@@ -193,5 +186,28 @@ pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
         .env("PGDATABASE", database)
         .env("PGCONNECT_TIMEOUT", "20")
         .args(["-c", script]);
+    Ok(command)
+}
+
+/// Python with the packages of the tests.
+fn interpreter() -> Result<Command> {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    // Takes no root, so that `cargo test` alone runs these tests too.
+    INSTALLED
+        .get_or_init(|| {
+            needs::install(&[Need::PythonPackages], true).map_err(|error| format!("{error:#}"))
+        })
+        .clone()
+        .map_err(|error| anyhow!("Python's packages: {error}"))?;
+    Ok(Command::new(needs::python()))
+}
+
+/// A program of `verifier/`, the second reader of the evidence.
+pub fn verifier(program: &str) -> Result<Command> {
+    let mut command = interpreter()?;
+    // No cache of compiled modules in the checkout.
+    command
+        .arg("-B")
+        .arg(workspace::root().join("e2e/verifier").join(program));
     Ok(command)
 }

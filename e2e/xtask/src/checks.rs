@@ -28,7 +28,7 @@ const NEEDS: [Need; 12] = [
     Need::PgBouncer,
     Need::Git,
     Need::PythonVenv,
-    Need::Psycopg,
+    Need::PythonPackages,
     Need::Rustfmt,
     Need::Clippy,
 ];

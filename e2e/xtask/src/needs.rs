@@ -11,11 +11,15 @@ use crate::process::{is_root, succeed};
 use crate::releases::{RELEASES, Release};
 use crate::{cluster, postgres, workspace};
 
-/// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 3] = [
+/// Pinned, so that a driver's change is a commit of ours. The last three are for the second reader
+/// of the evidence; what unpacks zstd is in Python's own library from 3.14 on.
+const PYTHON_PACKAGES: [&str; 6] = [
     "psycopg==3.3.9",
     "psycopg-binary==3.3.9",
     "psycopg-pool==3.3.3",
+    "cryptography==50.0.2",
+    "cffi==2.1.1",
+    "backports.zstd==1.8.0; python_version < '3.14'",
 ];
 
 /// Something a task cannot do without.
@@ -39,8 +43,8 @@ pub enum Need {
     Git,
     /// Python's venv with pip in it.
     PythonVenv,
-    /// psycopg in a venv under the target folder.
-    Psycopg,
+    /// What tests import in Python, in a venv under the target folder.
+    PythonPackages,
     /// Go, for the test cluster.
     Go,
     /// containerd, ctr and the shim.
@@ -85,7 +89,7 @@ impl Need {
             Need::PgBouncer => find_program("pgbouncer").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
-            Need::Psycopg => !psycopg_is_there(),
+            Need::PythonPackages => !python_packages_are_there(),
             Need::Go => cluster::go_program().is_none(),
             Need::Containerd => ["containerd", "ctr", "containerd-shim-runc-v2"]
                 .iter()
@@ -123,7 +127,7 @@ impl Need {
             Need::Conntrack => &["conntrack"],
             Need::Busybox => &["busybox-static"],
             Need::Curl => &["curl"],
-            Need::Releases | Need::Psycopg | Need::Rustfmt | Need::Clippy => &[],
+            Need::Releases | Need::PythonPackages | Need::Rustfmt | Need::Clippy => &[],
         }
     }
 
@@ -146,7 +150,7 @@ impl Need {
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
-            Need::Psycopg => "psycopg 3, in a venv under target/",
+            Need::PythonPackages => "psycopg 3 and cryptography, in a venv under target/",
             Need::Go => "Go, which builds the test cluster",
             Need::Containerd => "containerd (no service will be started)",
             Need::Runc => "runc",
@@ -209,8 +213,8 @@ pub fn install(needs: &[Need], yes: bool) -> Result<()> {
         println!("$ rustup component add {component}");
         succeed(Command::new("rustup").args(["component", "add", component]))?;
     }
-    if missing.contains(&Need::Psycopg) {
-        install_psycopg()?;
+    if missing.contains(&Need::PythonPackages) {
+        install_python_packages()?;
     }
     if missing.contains(&Need::Releases) {
         for release in RELEASES {
@@ -294,16 +298,16 @@ fn venv() -> PathBuf {
 }
 
 /// Which pins the venv was made with; another list makes it anew.
-fn psycopg_is_there() -> bool {
+fn python_packages_are_there() -> bool {
     let stamp = fs::read_to_string(venv().join("pins")).unwrap_or_default();
     stamp == PYTHON_PACKAGES.join("\n")
         && runs(
             &python().to_string_lossy(),
-            &["-c", "import psycopg, psycopg_pool"],
+            &["-c", "import cryptography, psycopg, psycopg_pool"],
         )
 }
 
-fn install_psycopg() -> Result<()> {
+fn install_python_packages() -> Result<()> {
     let venv = venv();
     println!("$ python3 -m venv {}", venv.display());
     succeed(
