@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use xtask::needs::{self, Need};
-use xtask::workspace;
 use xtask::postgres::without_pg_variables;
 use xtask::wait::wait_for;
+use xtask::workspace;
 
 use crate::{DEADLINE, Scratch};
 

@@ -1,10 +1,13 @@
 """Damages evidence in as many ways as there are to hide something: one copy a damage.
 
-    python damage.py STORE OUT COUNT SEED
+    python damage.py STORE|BUNDLE.tar OUT COUNT SEED [NAME]
+    python damage.py --pack FOLDER BUNDLE.tar
 
-Writes OUT/<n>/evidence and prints one line each: its number and what was done. Files that are
-as they were are hard links."""
+NAME is the one damage to do. Writes OUT/<n>/evidence or OUT/<n>.tar and prints one line each: the name of the damage and what it did. Files
+that are as they were are hard links. What is in no segment yet is signed by nobody, so damage to
+the spool need not be seen: those names begin with `spool`."""
 
+import json
 import os
 import random
 import sys
@@ -12,8 +15,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bundle import pack, unpack
 from forge import Log, Resealer, u32, u64
 from records import KINDS as RECORDS
+from wire import Malformed
 
 CODES = {name: code for code, name in RECORDS.items()}
 # Of a frame: where its kind, its sequence and its body are.
@@ -48,6 +53,9 @@ class Copy:
         """Every file with evidence in it."""
         found = sorted(self.folder.glob("segments/*.seg")) + [self.folder / "latest"]
         return found + [self.folder / "keys" / "log.pub"]
+
+    def spool(self):
+        return sorted(self.folder.glob("spool/*"))
 
     def reseal(self, log, **options):
         self.segments(log.write(Resealer(log, **options)))
@@ -128,6 +136,53 @@ def close_the_gap_of_a_removed_segment(copy, log, rng):
     return f"segment {at + 1}"
 
 
+# Of the spool.
+
+
+def change_a_spool_file(copy, rng, change):
+    """Changes one where something is written: the rest is zeros."""
+    path = rng.choice([path for path in copy.spool() if path.read_bytes().strip(b"\0")])
+    data = path.read_bytes()
+    at = rng.randrange(len(data.rstrip(b"\0")))
+    copy.write(path, change(data, at))
+    return f"{path.name} at {at}"
+
+
+@damage
+def spool_flip(copy, _log, rng):
+    bit = 1 << rng.randrange(8)
+    return change_a_spool_file(
+        copy, rng, lambda data, at: data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+    )
+
+
+@damage
+def spool_cut(copy, _log, rng):
+    return change_a_spool_file(copy, rng, lambda data, at: data[:at] + bytes(len(data) - at))
+
+
+@damage
+def spool_without_a_batch(copy, _log, rng):
+    """The batches from one to another are gone, and the rest has moved up."""
+
+    def change(data, at):
+        start = data.rfind(b"CHB1", 0, at + 1)
+        end = data.find(b"CHB1", at + 1)
+        if start < 0 or end < 0:
+            return data[:at]
+        return data[:start] + data[end:] + bytes(end - start)
+
+    return change_a_spool_file(copy, rng, change)
+
+
+@damage
+def spool_of_another_attach(copy, log, rng):
+    attach = log.item(rng.choice(log.items("attach"))).parts.id
+    return change_a_spool_file(
+        copy, rng, lambda data, _at: data[:16] + rng.choice([attach, rng.randbytes(8)]) + data[24:]
+    )
+
+
 # Of entries, with every digest made anew: no signature is needed for those.
 
 
@@ -137,6 +192,21 @@ def drop_an_entry(copy, log, rng):
     kind = log.segments[segment].pop(place).kind
     copy.segments(log.write())
     return f"{kind} {place} of segment {segment + 1}"
+
+
+@damage
+def drop_a_session(copy, log, rng):
+    session = without_a_session(log, rng)
+    copy.segments(log.write())
+    return session
+
+
+def without_a_session(log, rng):
+    """Takes every run of a session out; the session's id."""
+    session = log.item(rng.choice(log.items("run"))).parts.session
+    for segment in log.segments:
+        segment[:] = [i for i in segment if i.kind != "run" or i.parts.session != session]
+    return session.hex()
 
 
 @damage
@@ -255,7 +325,7 @@ def place_of(log, rng, *kinds):
 
 @damage
 def reseal_a_changed_record(copy, log, rng):
-    """Not of a kind whose texts may say anything."""
+    """If it is a text, which may say anything, then the heads say otherwise."""
     said = change_a_record(log, rng)
     copy.reseal(log, heads=False)
     return said
@@ -373,11 +443,9 @@ def reseal_another_count_of_records(copy, log, rng):
 
 @damage
 def reseal_without_a_session(copy, log, rng):
-    session = log.item(rng.choice(log.items("run"))).parts.session
-    for segment in log.segments:
-        segment[:] = [i for i in segment if i.kind != "run" or i.parts.session != session]
+    session = without_a_session(log, rng)
     copy.reseal(log)
-    return session.hex()
+    return session
 
 
 @damage
@@ -422,16 +490,92 @@ def reseal_without_a_life(copy, log, rng):
     return f"attach {at + 1}"
 
 
+# Of bundles.
+
+
+def flip_a_bit_of_a_bundle(data, files, rng):
+    while True:
+        at = rng.randrange(len(data))
+        damaged = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        try:
+            changed = unpack(damaged)
+        except Malformed:
+            return damaged, at
+        if any(proves(name) and changed.get(name) != data for name, data in files.items()):
+            return damaged, at
+
+
+def cut_a_bundle(data, _files, rng):
+    at = rng.randrange(len(data))
+    return data[:at], at
+
+
+def change_a_file_of_a_bundle(_data, files, rng):
+    name = rng.choice([name for name in files if proves(name)])
+    at = rng.randrange(len(files[name]))
+    changed = bytearray(files[name])
+    changed[at] ^= 1 << rng.randrange(8)
+    return pack({**files, name: bytes(changed)}), f"{name} at {at}"
+
+
+def drop_a_file_of_a_bundle(_data, files, rng):
+    name = rng.choice([name for name in files if proves(name)])
+    return pack({other: data for other, data in files.items() if other != name}), name
+
+
+def exchange_two_files_of_a_bundle(_data, files, rng):
+    one, other = rng.sample([name for name in files if proves(name)], 2)
+    return pack({**files, one: files[other], other: files[one]}), f"{one} and {other}"
+
+
+def promise_another_session(_data, files, rng):
+    manifest = json.loads(files["bundle.json"])
+    manifest["sessions"].append(rng.randbytes(8).hex())
+    return pack({**files, "bundle.json": json.dumps(manifest).encode()}), "one more"
+
+
+def proves(name):
+    """Not what people read, nor the key that the auditor has himself."""
+    return name not in ("README.txt", "log.pub", "bundle.json") and "growth" not in name
+
+
+BUNDLE_DAMAGES = (
+    flip_a_bit_of_a_bundle, cut_a_bundle, change_a_file_of_a_bundle, drop_a_file_of_a_bundle,
+    exchange_two_files_of_a_bundle, promise_another_session,
+)
+
+
+def damage_bundles(source, out, count, seed):
+    data = source.read_bytes()
+    for number in range(count):
+        rng = random.Random(f"{seed}/{number}")
+        function = BUNDLE_DAMAGES[number % len(BUNDLE_DAMAGES)]
+        damaged, said = function(data, unpack(data), rng)
+        (out / f"{number}.tar").write_bytes(damaged)
+        print(f"{function.__name__}: {said}")
+
+
 def main():
+    if sys.argv[1] == "--pack":
+        folder, bundle = Path(sys.argv[2]), Path(sys.argv[3])
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        bundle.write_bytes(pack({str(p.relative_to(folder)): p.read_bytes() for p in files}))
+        return
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     count, seed = int(sys.argv[3]), int(sys.argv[4])
-    names = list(DAMAGES)
+    if source.is_file():
+        out.mkdir()
+        damage_bundles(source, out, count, seed)
+        return
+    spool = any((source / "spool").glob("*"))
+    names = [name for name in DAMAGES if spool or not name.startswith("spool")]
+    names = sys.argv[5:] or names
     for number in range(count):
         rng = random.Random(f"{seed}/{number}")
         copy = Copy(source, out / str(number) / "evidence")
         name = names[number % len(names)]
         said = DAMAGES[name](copy, Log(source), rng)
-        print(f"{number} {name}: {said}")
+        print(f"{name}: {said}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ ENTRY_KINDS = {1: "attach", 2: "run", 3: "head"}
 
 
 def signed_by(key, domain, message, signature):
-    """Whether `signature` is of `key` over the domain and the message."""
+    """Whether `signature` is of `key` over the domain, where there is one, and the message."""
+    lead = b"" if domain is None else domain.encode() + b"\0"
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(
-            signature, domain.encode() + b"\0" + message
-        )
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, lead + message)
         return True
     except (InvalidSignature, ValueError):
         return False
@@ -34,35 +33,44 @@ class Entry:
 class Segment:
     number: int
     previous: bytes
-    digest: bytes
     entries: list
+    # What its end says of it; None where that is not reached.
+    digest: bytes | None = None
+    # Why it is not whole and unchanged, if it is not.
+    unsound: str | None = None
 
 
 def read_segment(data):
-    """Reads a whole segment file, and checks its own digest."""
+    """Reads a segment file as far as its entries can be told apart."""
     reader = Reader(data)
     if reader.take(len(MAGIC)) != MAGIC:
         raise Malformed("not a segment")
-    number, previous = reader.u64(), reader.take(32)
-    entries = []
+    segment = Segment(reader.u64(), reader.take(32), [])
+    try:
+        _read_entries(reader, segment)
+    except Malformed as error:
+        segment.unsound = str(error)
+    return segment
+
+
+def _read_entries(reader, segment):
     while True:
         start = reader.at
         kind = reader.u8()
-        body = reader.blob()
         if kind == 0:
             break
-        if kind not in ENTRY_KINDS:
-            raise Malformed(f"unknown entry {kind}")
-        entries.append(Entry(ENTRY_KINDS[kind], body, sha256(data[:start])))
-    reader.end()
-    end = Reader(body)
+        body = reader.blob()
+        before = sha256(reader.data[:start])
+        segment.entries.append(Entry(ENTRY_KINDS.get(kind), body, before))
+    end = Reader(reader.blob())
     count, digest = end.u32(), end.take(32)
     end.end()
-    if count != len(entries):
-        raise Malformed(f"{len(entries)} entries, not the {count} it says")
-    if digest != sha256(data[:start]):
+    reader.end()
+    segment.digest = digest
+    if count != len(segment.entries):
+        raise Malformed(f"{len(segment.entries)} entries, not the {count} it says")
+    if digest != sha256(reader.data[:start]):
         raise Malformed("the digest is another")
-    return Segment(number, previous, digest, entries)
 
 
 @dataclass
@@ -83,6 +91,7 @@ class Attach:
     unrecovered: str
     signature: bytes
     message: bytes
+    body: bytes
 
 
 def read_attach(body):
@@ -92,6 +101,7 @@ def read_attach(body):
         reader.u64(), reader.take(8), reader.take(32), reader.take(32), reader.take(8),
         reader.take(32), reader.u64(), reader.take(32), reader.take(32), reader.u64(),
         reader.text(), reader.text(), reader.text(), reader.text(), reader.take(64), body[:-64],
+        body,
     )
     reader.end()
     return attach
@@ -117,6 +127,10 @@ class Run:
     payload: bytes
     message: bytes
 
+    @property
+    def last(self):
+        return self.first + self.count - 1
+
 
 def read_run(body):
     reader = Reader(body)
@@ -130,6 +144,8 @@ def read_run(body):
     signature = reader.take(64)
     run = Run(*values, signature, reader.take(values[-1]), message)
     reader.end()
+    if run.count == 0 or run.first + run.count >= 1 << 64:
+        raise Malformed("no sequences, or too high ones")
     return run
 
 

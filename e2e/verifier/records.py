@@ -1,11 +1,16 @@
 """Frames and the bodies of the twelve kinds of record."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from wire import Malformed, Reader, expect_version, sha256
 
 MAX_FRAME = 4 * 1024 * 1024
 MAX_STREAM = 65536
+MAX_ITEMS = 4096
+MAX_PARAMETERS = 65535
+HEADER = 38
 KINDS = {
     1: "SessionStart", 2: "Intent", 3: "Client", 4: "Server", 5: "Proxy", 6: "Outcome",
     7: "Approval", 8: "PolicyChanged", 9: "Masked", 10: "Finding", 11: "Gap", 12: "SessionEnd",
@@ -21,30 +26,39 @@ EVENTS = {
 }
 CAUSES = {1: "ClientClosed", 2: "TargetClosed", 3: "Terminated", 4: "Aborted"}
 
+# The page is where a reader learns them.
+PAGE = Path(__file__).parents[2] / "evidence" / "FORMAT.md"
+REASONS = set(re.search(r"```reasons\n(.*?)```", PAGE.read_text(), re.DOTALL)[1].split())
+
 
 @dataclass
 class Frame:
-    """One record: its place, and its body as a dict."""
+    """One record: its place and its body."""
 
-    kind: str
+    kind: int
     ordinal: int
     sequence: int
     wall: int
-    body: dict
+    body: bytes
+
+
+def first_frame(data):
+    """Cuts the frame at the front off; with a length or version that cannot be, Malformed."""
+    reader = Reader(data)
+    length = 4 + reader.u32()
+    if not HEADER <= length <= MAX_FRAME:
+        raise Malformed(f"a frame of {length} bytes")
+    if length > len(data):
+        raise Malformed("a frame is cut short")
+    expect_version(reader)
+    return data[:length], data[length:]
 
 
 def split(payload):
     """Cuts a payload into whole frames, each with its length."""
-    at = 0
-    while at < len(payload):
-        reader = Reader(payload[at : at + 4])
-        length = 4 + reader.u32()
-        if length > MAX_FRAME:
-            raise Malformed(f"a frame of {length} bytes")
-        if at + length > len(payload):
-            raise Malformed("a frame is cut short")
-        yield payload[at : at + length]
-        at += length
+    while payload:
+        frame, payload = first_frame(payload)
+        yield frame
 
 
 def chained(before, frame):
@@ -52,21 +66,34 @@ def chained(before, frame):
     return sha256(frame) if before is None else sha256(before, frame)
 
 
-def read_frame(raw):
-    """Reads a whole frame."""
+def read_header(raw):
+    """A whole frame's header: its body is still bytes."""
     reader = Reader(raw)
-    if reader.u32() + 4 != len(raw):
-        raise Malformed("a frame's length is not its own")
-    expect_version(reader)
-    kind = reader.code(KINDS)
+    reader.take(5)
+    kind = reader.u8()
     ordinal, sequence, wall, _monotonic = (reader.u64() for _ in range(4))
-    body = BODIES[kind](reader)
+    return Frame(kind, ordinal, sequence, wall, raw[HEADER:])
+
+
+def read_body(kind, raw):
+    """The body of a record, as the name of its kind and a dict."""
+    if kind not in KINDS:
+        raise Malformed(f"unknown kind {kind}")
+    reader = Reader(raw)
+    body = BODIES[KINDS[kind]](reader)
     reader.end()
-    return Frame(kind, ordinal, sequence, wall, body)
+    return KINDS[kind], body
+
+
+def reason(reader):
+    text = reader.text()
+    if text not in REASONS:
+        raise Malformed(f"unknown reason {text!r}")
+    return text
 
 
 def _claims(reader):
-    claims = reader.many(lambda: (reader.text(), reader.text()))
+    claims = reader.many(lambda: (reader.text(), reader.text()), MAX_ITEMS)
     names = [name for name, _ in claims]
     if any(before >= after for before, after in zip(names, names[1:])):
         raise Malformed("claims are not ascending")
@@ -91,11 +118,11 @@ def _session_start(reader):
 
 def _decision(reader):
     def would_be():
-        return (reader.code(VERDICTS), reader.text(), reader.text(), reader.text())
+        return (reader.code(VERDICTS), reason(reader), reader.text(), reader.text())
 
     return {
         "verdict": reader.code(VERDICTS),
-        "reason": reader.text(),
+        "reason": reason(reader),
         "policy": reader.text(),
         "rule": reader.text(),
         "generation": reader.i64(),
@@ -116,9 +143,9 @@ def _intent(reader):
         "refers_to": reader.option(reader.u64),
         "decision": _decision(reader),
         "summary": reader.text(),
-        "accesses": reader.many(reader.text),
+        "accesses": reader.many(reader.text, MAX_ITEMS),
         "command": reader.text(),
-        "parameters": reader.many(lambda: reader.option(reader.text)),
+        "parameters": reader.many(lambda: reader.option(reader.text), MAX_PARAMETERS),
     }
 
 
@@ -127,10 +154,10 @@ def _stream(reader):
     data = reader.blob()
     if len(data) > MAX_STREAM:
         raise Malformed(f"{len(data)} bytes in one frame")
-    end = None
+    end = 0
     for start, stop in spans:
-        if stop <= start or stop > len(data) or (end is not None and start <= end):
-            raise Malformed("masked spans are not ascending, apart and within")
+        if stop <= start or stop > len(data) or start < end:
+            raise Malformed("masked spans are not ascending and within")
         end = stop
     return {"spans": spans, "bytes": data}
 
@@ -167,7 +194,7 @@ def _session_end(reader):
     names = ("records", "forwarded", "refused", "client_bytes", "server_bytes", "rows")
     return {
         "cause": reader.code(CAUSES),
-        "reason": reader.option(reader.text),
+        "reason": reader.option(lambda: reason(reader)),
         "detail": reader.text(),
         "totals": {name: reader.u64() for name in names},
     }

@@ -1,49 +1,52 @@
 """Frames that no segment has yet: chained, not signed."""
 
 from wire import Malformed, Reader
-from records import chained, split
+from records import chained, read_header, split
 
 MAGIC = b"CHSPOOL1"
 BATCH = b"CHB1"
-HEADER = 8 + 8 + 8 + 8
+HEADER = 32
 
 
-def batches(path):
-    """The generation and attach of one spool file and the batches that count, in order.
-
-    Each batch is (ordinal, first sequence, chain before, frames)."""
-    with path.open("rb") as file:
-        header = Reader(file.read(HEADER))
-        if len(header.data) < HEADER or header.take(8) != MAGIC:
-            return None
-        generation, attach = header.u64(), header.take(8)
-        if header.take(8) != bytes(8):
-            return None
-        found = []
-        while True:
-            lead = file.read(8)
-            if len(lead) < 8 or lead[:4] != BATCH:
-                break
-            length = int.from_bytes(lead[4:], "big")
-            rest = file.read(max(length - 8, 0))
-            try:
-                batch = _batch(rest, generation)
-            except Malformed:
-                break
-            if batch is None:
-                break
-            found.append(batch)
-        return generation, attach, found
+def files(folder):
+    """The spool files in use, in order: (path, attach, batches); none if one cannot be read."""
+    found = []
+    for path in sorted((folder / "spool").glob("*")):
+        with path.open("rb") as file:
+            header = file.read(HEADER)
+            if not header.strip(b"\0"):
+                continue
+            reader = Reader(header.ljust(HEADER, b"\0"))
+            magic, generation, attach = reader.take(8), reader.u64(), reader.take(8)
+            if magic != MAGIC or reader.take(8) != bytes(8):
+                return []
+            found.append((generation, path, attach, list(batches(file, generation))))
+    return [file[1:] for file in sorted(found, key=lambda file: file[0])]
 
 
-def _batch(rest, generation):
-    reader = Reader(rest)
-    of, ordinal, first, count = reader.u64(), reader.u64(), reader.u64(), reader.u32()
-    before, after = reader.take(32), reader.take(32)
-    frames = list(split(rest[reader.at :]))
-    if of != generation or len(frames) != count:
-        return None
-    chain = None if first == 0 else before
-    for frame in frames:
-        chain = chained(chain, frame)
-    return (ordinal, first, before, frames) if chain == after else None
+def batches(file, generation):
+    """The batches that count: (ordinal, first sequence, chain before, frames)."""
+    while True:
+        lead = file.read(8)
+        if len(lead) < 8 or lead[:4] != BATCH:
+            return
+        try:
+            rest = Reader(file.read(max(int.from_bytes(lead[4:], "big") - 8, 0)))
+            of, ordinal, first, count = rest.u64(), rest.u64(), rest.u64(), rest.u32()
+            before, after = rest.take(32), rest.take(32)
+            frames = list(split(rest.data[rest.at :]))
+        except Malformed:
+            return
+        if of != generation or len(frames) != count or not frames:
+            return
+        if first == 0 and before != bytes(32):
+            return
+        chain = None if first == 0 else before
+        for sequence, frame in enumerate(frames, first):
+            header = read_header(frame)
+            if (header.ordinal, header.sequence) != (ordinal, sequence):
+                return
+            chain = chained(chain, frame)
+        if chain != after:
+            return
+        yield ordinal, first, before, frames

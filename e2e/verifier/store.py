@@ -1,8 +1,12 @@
-"""One store, from its first segment to what is only in its spool."""
+"""One store, from its keys and its first segment to what is only in its spool."""
+
+import base64
+import re
 
 from cryptography.hazmat.primitives.serialization import (
-    Encoding, PublicFormat, load_pem_public_key,
+    Encoding, PublicFormat, load_pem_private_key, load_pem_public_key,
 )
+
 try:
     from compression import zstd
 except ImportError:
@@ -10,115 +14,161 @@ except ImportError:
 
 from wire import Break, Malformed, Reader, sha256
 from entries import read_attach, read_head, read_run, read_segment, require, signed_by
-from records import split
+from records import first_frame, read_header
 from session import Session
-from spool import batches
+import spool
 
 MAX_RUN = 8 * 1024 * 1024
+# SubjectPublicKeyInfo of an Ed25519 key but for the key (RFC 8410, section 4).
+SPKI = bytes.fromhex("302a300506032b6570032100")
+
+
+def raw_key(key):
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def public_key(pem):
     """The raw key of a SubjectPublicKeyInfo PEM."""
-    return load_pem_public_key(pem).public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return raw_key(load_pem_public_key(pem))
+
+
+def fingerprint(key):
+    return "SHA256:" + base64.b64encode(sha256(SPKI, key)).decode().rstrip("=")
 
 
 class Life:
-    """One attach: its key, its sessions, its heads."""
+    """One attach: its sessions, its heads."""
 
     def __init__(self, attach):
         self.attach = attach
+        # By ordinal; those that ended leave at the next head.
         self.sessions = {}
+        self.highest = 0
         self.last_start = bytes(32)
-        self.head = None
-        self.head_number = 0
+        self.heads = []
         self.detached = False
-        # Ordinals that ended since the last head.
-        self.closed = []
+        self.active = False
 
 
 class Store:
     """Reads a store in the order of its log; raises the first Break."""
 
-    def __init__(self, folder, key=None):
+    def __init__(self, folder, key=None, latest=True):
         self.folder = folder
         self.key = key
+        self.key_given = key is not None
+        # Whether a copy of the newest head is kept beside the log.
+        self.has_latest = latest
+        self.commitment = None
         self.lives = []
+        self.digest = bytes(32)
+        self.session_ids = []
         self.records = 0
         self.unproven = 0
         self.bytes = 0
-        self.digest = bytes(32)
 
     def verify(self):
-        self.check_key()
-        for number, path in enumerate(self.segments(), 1):
-            name = f"segments/{number:020}.seg"
-            try:
-                require(path.name == f"{number:020}.seg", "SegmentMissing", f"{name} is not there")
-                self.segment(number, path.read_bytes())
-            except Break as found:
-                raise found.placed(file=name)
-        try:
-            self.latest()
-        except Break as found:
-            raise found.placed(file="latest")
-        self.spool()
+        self.keys()
+        self.segments()
+        if self.has_latest:
+            self.placed("latest", self.latest)
+        for path, attach, batches in spool.files(self.folder):
+            self.placed(f"spool/{path.name}", self.spool, attach, batches)
 
-    def check_key(self):
+    def placed(self, file, check, *arguments):
+        """Runs a check; what it finds is in this file."""
+        try:
+            check(*arguments)
+        except Break as found:
+            raise found.placed(file=file)
+
+    # Keys.
+
+    def keys(self):
+        self.placed("keys/log.pub", self.log_public)
+        self.placed("keys/log.key", self.log_private)
+        self.placed("keys/digest.key", self.digest_key)
+
+    def log_public(self):
         path = self.folder / "keys" / "log.pub"
+        if self.key_given and not path.exists():
+            return
         try:
             there = public_key(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise Break("KeyMismatch", str(error), file="keys/log.pub") from error
+            raise Break("KeyMismatch", str(error)) from error
         self.key = self.key or there
         require(self.key == there, "KeyMismatch", "the folder's key is another")
 
-    def segments(self):
-        return sorted((self.folder / "segments").glob("*.seg"))
+    def log_private(self):
+        path = self.folder / "keys" / "log.key"
+        if not path.exists():
+            return
+        try:
+            there = raw_key(load_pem_private_key(path.read_bytes(), None).public_key())
+        except ValueError as error:
+            raise Break("KeyMismatch", str(error)) from error
+        require(self.key == there, "KeyMismatch", "not the private half of the log key")
+
+    def digest_key(self):
+        path = self.folder / "keys" / "digest.key"
+        if path.exists():
+            data = path.read_bytes()
+            require(re.fullmatch(rb"[0-9a-f]{64}\n", data), "KeyMismatch", "not 64 digits")
+            self.commitment = sha256(b"chaperone digest key v1\0", bytes.fromhex(data.decode()))
+
+    # The log.
 
     @property
     def life(self):
         return self.lives[-1] if self.lives else None
 
-    def life_head(self):
-        """The hash of the last head of the last life, zeros where it has none."""
-        return sha256(self.life.head) if self.life and self.life.head else bytes(32)
-
-    # The log.
+    def segments(self):
+        paths = sorted((self.folder / "segments").glob("*.seg"))
+        for number, path in enumerate(paths, 1):
+            name = f"{number:020}.seg"
+            self.placed(f"segments/{name}", require, path.name == name, "SegmentMissing",
+                        "it is not there")
+            self.placed(f"segments/{name}", self.segment, number, path.read_bytes())
 
     def segment(self, number, data):
         try:
             segment = read_segment(data)
         except Malformed as error:
             raise Break("SegmentChanged", str(error)) from error
-        require(segment.number == number, "SegmentOutOfOrder", f"it is number {segment.number}")
-        require(segment.previous == self.digest, "SegmentOutOfOrder", "it names another before it")
         for at, entry in enumerate(segment.entries):
+            require(entry.kind is not None, "EntryMisplaced", "of an unknown kind")
             if entry.kind == "attach":
                 self.attach(entry, segment, at)
             elif entry.kind == "run":
                 self.run(entry)
             else:
                 self.head(entry, segment)
+        require(segment.unsound is None, "SegmentChanged", segment.unsound)
+        require(segment.number == number, "SegmentOutOfOrder", f"it is number {segment.number}")
+        require(segment.previous == self.digest, "SegmentOutOfOrder", "it names another before it")
         self.digest = segment.digest
+
+    def last_head(self):
+        return self.life.heads[-1] if self.life and self.life.heads else bytes(32)
 
     def attach(self, entry, segment, at):
         try:
             attach = read_attach(entry.body)
         except Malformed as error:
             raise Break("AttachInvalid", str(error)) from error
-        require(attach.log_key == self.key, "AttachInvalid", "it names another log key")
-        require(signed_by(self.key, "chaperone attach v1", attach.message, attach.signature),
-                "SignatureInvalid", "not signed by the log key")
-        require(at == 0, "EntryMisplaced", "an attach is first in its segment")
-        require(attach.segment == segment.number and attach.segment_before == segment.previous,
-                "AttachInvalid", "it is of another segment")
-        before = self.life.attach if self.lives else None
-        require(attach.ordinal == len(self.lives) + 1, "AttachMissing",
-                f"attach {attach.ordinal} comes after {len(self.lives)}")
-        require(attach.previous == (before.id if before else bytes(8)),
-                "AttachMissing", "it names another before it")
-        require(attach.previous_head == self.life_head(), "TailMissing",
+        signed = signed_by(self.key, "chaperone attach v1", attach.message, attach.signature)
+        require(signed and attach.log_key == self.key, "AttachInvalid", "not of the log key")
+        before = self.life.attach.id if self.lives else bytes(8)
+        require(attach.ordinal == len(self.lives) + 1 and attach.previous == before,
+                "AttachMissing", f"attach {attach.ordinal} comes after {len(self.lives)}")
+        require(attach.previous_head == self.last_head(), "TailMissing",
                 "it names another head before it")
+        require(at == 0 and attach.segment == segment.number
+                and attach.segment_before == self.digest,
+                "SegmentOutOfOrder", "the log before it is another")
+        require(self.commitment in (None, attach.digest_key), "KeyMismatch",
+                "digest.key is another")
         self.lives.append(Life(attach))
 
     def run(self, entry):
@@ -126,71 +176,78 @@ class Store:
             run = read_run(entry.body)
         except Malformed as error:
             raise Break("RunChanged", str(error)) from error
-        require(self.life is not None, "EntryMisplaced", "no attach before it")
-        require(signed_by(self.life.attach.key, "chaperone run v1", run.message, run.signature),
-                "SignatureInvalid", "not signed by the attach", run.session, run.first)
-        require(run.signer == self.life.attach.id and not self.life.detached,
-                "EntryMisplaced", "of another attach", run.session, run.first)
-        require(run.recovered == (run.began != run.signer), "RunChanged",
-                "recovered, or not", run.session, run.first)
-        life = self.life_of(run.began)
-        require(life is not None, "AttachMissing", "of an unknown attach", run.session, run.first)
-        require(sha256(run.payload) == run.payload_digest, "RunChanged",
-                "the payload is another", run.session, run.first)
-        frames = self.frames(run)
-        session = self.session_of(life, run.session, run.ordinal, run.first)
-        session.follows(run.first, run.before)
-        for frame in frames:
-            self.frame(life, session, frame)
-        require(session.chain == run.after, "ChainBroken",
-                "the chain after is another", run.session, session.last)
-
-    def frames(self, run):
-        """The frames of a run's payload, as its header says."""
         try:
-            require(run.length <= MAX_RUN, "RunChanged", "too long", run.session, run.first)
-            decompressor = zstd.ZstdDecompressor()
-            payload = decompressor.decompress(run.payload, max_length=run.length + 1)
-            require(decompressor.eof and not decompressor.unused_data
-                    and len(payload) == run.length,
-                    "RunChanged", "it decompresses to another length", run.session, run.first)
-            frames = list(split(payload))
-        except (Malformed, zstd.ZstdError) as error:
-            raise Break("RunChanged", str(error), run.session, run.first) from error
-        require(len(frames) == run.count and frames, "RunChanged",
-                f"{len(frames)} frames, not {run.count}", run.session, run.first)
-        return frames
+            life, payload = self.believed(run)
+            session = self.followed(life, run)
+        except Break as found:
+            raise found.placed(run.session, run.first)
+        self.bytes += len(payload)
+        walls = []
+        while payload:
+            try:
+                raw, payload = first_frame(payload)
+            except Malformed as error:
+                at = run.first + len(walls)
+                raise Break("RecordInvalid", str(error), run.session, at) from error
+            walls.append(read_header(raw).wall)
+            self.frame(life, session, raw)
+        require(len(walls) == run.count and session.chain == run.after, "ChainBroken",
+                "the chain after it is another", run.session, run.last)
+        require((walls[0], walls[-1]) == (run.first_wall, run.last_wall), "RunChanged",
+                "other times", run.session, run.last)
 
-    def life_of(self, attach):
-        """The life a run's session began in: this one, or in a recovered run the one before."""
-        for life in self.lives[-2:]:
-            if life.attach.id == attach:
-                return life
-        return None
+    def believed(self, run):
+        """The life that a run's session began in, and its frames: all that its header claims."""
+        current = self.life
+        require(current and run.signer == current.attach.id and not current.detached,
+                "EntryMisplaced", "of another attach")
+        require(signed_by(current.attach.key, "chaperone run v1", run.message, run.signature),
+                "SignatureInvalid", "not signed by the attach")
+        require(sha256(run.payload) == run.payload_digest, "RunChanged", "another payload")
+        life = self.lives[-2] if run.recovered and len(self.lives) > 1 else current
+        require(run.began == life.attach.id and run.recovered == (run.began != run.signer),
+                "EntryMisplaced", "its session began elsewhere")
+        require(run.length <= MAX_RUN, "RunChanged", "too long")
+        try:
+            unpacker = zstd.ZstdDecompressor()
+            payload = unpacker.decompress(run.payload, max_length=run.length + 1)
+        except zstd.ZstdError as error:
+            raise Break("RunChanged", str(error)) from error
+        require(unpacker.eof and not unpacker.unused_data and len(payload) == run.length,
+                "RunChanged", "it decompresses to another length")
+        return life, payload
 
-    def session_of(self, life, identity, ordinal, first):
-        session = life.sessions.get(ordinal)
+    def followed(self, life, run):
+        """The session that a run goes on, if it does."""
+        life.active = True
+        if run.first == 0:
+            self.next_ordinal(life, run.ordinal, "RecordsRepeated")
+            require(run.before == bytes(32), "ChainBroken", "something before the first record")
+            return self.begin(life, run.session, run.ordinal)
+        session = life.sessions.get(run.ordinal)
         if session is None:
-            expected = len(life.sessions) + 1
-            require(ordinal == expected, "SessionMissing",
-                    f"ordinal {ordinal} where {expected} should begin", identity, first)
-            session = life.sessions[ordinal] = Session(identity, ordinal)
-        require(session.id == identity, "RunChanged", "another session's ordinal", identity, first)
+            there = run.ordinal <= life.highest
+            raise Break("RecordsRepeated" if there else "SessionMissing", "no such session")
+        require(session.id == run.session, "ChainBroken", "another session's ordinal")
+        session.follows(run.first, run.before)
         return session
 
+    def next_ordinal(self, life, ordinal, lower):
+        require(ordinal <= life.highest + 1, "SessionMissing", f"{life.highest + 1} was next")
+        require(ordinal == life.highest + 1, lower, f"{life.highest + 1} was next")
+
+    def begin(self, life, identity, ordinal):
+        life.highest = ordinal
+        life.sessions[ordinal] = Session(identity, life.attach.id, ordinal)
+        self.session_ids.append(identity)
+        return life.sessions[ordinal]
+
     def frame(self, life, session, raw):
-        frame = session.take(raw)
-        if frame.kind == "SessionStart":
-            body = frame.body
-            require(body["session"] == session.id and body["attach"] == life.attach.id,
-                    "RecordInvalid", "it names another session", session.id, 0)
-            require(body["previous"] == life.last_start, "SessionMissing",
+        if session.take(raw) == "SessionStart":
+            require(session.previous_start == life.last_start, "SessionMissing",
                     "it names another session before it", session.id, 0)
-            life.last_start = sha256(raw)
-        if session.ended:
-            life.closed.append(session.ordinal)
+            life.last_start = session.chain
         self.records += 1
-        self.bytes += len(raw)
 
     def head(self, entry, segment):
         try:
@@ -198,92 +255,88 @@ class Store:
         except Malformed as error:
             raise Break("HeadInvalid", str(error)) from error
         life = self.life
-        require(life is not None, "EntryMisplaced", "no attach before it")
+        require(life and head.attach == life.attach.id and not life.detached,
+                "EntryMisplaced", "of another attach")
         require(signed_by(life.attach.key, "chaperone head v1", head.message, head.signature),
                 "SignatureInvalid", "not signed by the attach")
-        require(head.attach == life.attach.id and not life.detached,
-                "EntryMisplaced", "of another attach")
-        require(head.number == life.head_number + 1
-                and head.previous == self.life_head(),
+        require(head.number == len(life.heads) + 1 and head.previous == self.last_head(),
                 "HeadInvalid", "it does not follow the head before")
+        self.claims(life, head)
         require(head.segment == segment.number and head.segment_before == entry.before,
-                "HeadInvalid", "it is of another place")
-        self.named(life, head)
-        life.head, life.head_number, life.detached = entry.body, head.number, head.detach
-        life.closed = []
+                "SegmentOutOfOrder", "the log before it is another")
+        life.heads.append(sha256(entry.body))
+        life.detached = head.detach
+        life.sessions = {o: s for o, s in life.sessions.items() if not s.ended}
 
-    def named(self, life, head):
-        """The sessions of a head are exactly those that are there."""
-        require(head.highest <= len(life.sessions), "SessionMissing",
-                f"it names {head.highest} sessions, {len(life.sessions)} are there")
-        require(head.highest == len(life.sessions), "HeadInvalid", "it names fewer sessions")
-        for states, ordinals in (
-            (head.open, [o for o, s in sorted(life.sessions.items()) if not s.ended]),
-            (head.closed, sorted(life.closed)),
-        ):
+    def claims(self, life, head):
+        """The sessions of a head are exactly those that are known."""
+        require(head.highest <= life.highest, "SessionMissing", f"it names {head.highest}")
+        require(head.highest == life.highest, "HeadInvalid", f"it names {head.highest}")
+        for states, closed in ((head.open, False), (head.closed, True)):
             for ordinal, identity, last, chain in states:
                 session = life.sessions.get(ordinal)
-                require(session is not None and session.id == identity, "SessionMissing",
-                        f"no session {ordinal}", identity)
-                require(last <= session.last, "TailMissing",
-                        f"it ends at {session.last}", identity, last)
-                require(last == session.last and chain == session.chain, "HeadInvalid",
-                        "it ends elsewhere", identity, last)
-            require([state[0] for state in states] == ordinals, "HeadInvalid",
-                    "it names other sessions")
+                require(session, "SessionMissing", "not there", identity, last)
+                require(session.id == identity, "HeadInvalid", "another", identity, last)
+                require(session.last >= last, "TailMissing", "it ends earlier", identity, last)
+                require((session.last, session.chain, session.ended) == (last, chain, closed),
+                        "HeadInvalid", "it ends otherwise", identity, last)
+        named = {state[0] for state in head.open + head.closed}
+        for ordinal, session in sorted(life.sessions.items()):
+            require(ordinal in named, "HeadInvalid", "not named", session.id, session.last)
 
     # What is beside the log.
 
     def latest(self):
         path = self.folder / "latest"
         if not path.exists():
-            require(not self.lives, "TailMissing", "it is not there")
+            fresh = not self.lives or (len(self.lives) == 1 and not self.life.active)
+            require(fresh, "AttachMissing", "it is not there")
             return
-        reader = Reader(path.read_bytes())
         try:
-            kind, attach = reader.u8(), reader.blob()
-            require(kind == 1, "HeadInvalid", "no attach in it")
-            head = None
-            if reader.at < len(reader.data):
-                kind, head = reader.u8(), reader.blob()
-                require(kind == 3, "HeadInvalid", "no head in it")
-            reader.end()
-            attach = read_attach(attach)
+            attach, head = read_latest(path.read_bytes())
         except Malformed as error:
-            raise Break("HeadInvalid", str(error)) from error
-        require(self.life is not None and self.life.attach == attach, "TailMissing",
-                "its attach is not the last")
-        require(self.life.head == head, "TailMissing", "its head is not the last")
+            raise Break("SegmentChanged", str(error)) from error
+        copied = [life for life in self.lives[-2:] if life.attach.body == attach]
+        require(copied, "AttachMissing", "its attach is none of the last two")
+        superseded = copied[0] is not self.life and (self.life.active or self.life.heads)
+        require(not superseded, "HeadInvalid", "its attach is not the last")
+        require(head is None or sha256(head) in copied[0].heads, "TailMissing",
+                "its head is not there")
 
-    def spool(self):
-        """Adds the frames that only the spool has, and says how many."""
-        files = []
-        for path in sorted((self.folder / "spool").glob("[0-9][0-9]")):
-            found = batches(path)
-            if found is not None:
-                files.append((*found, path))
-        for _generation, attach, found, path in sorted(files, key=lambda file: file[0]):
-            life = self.life_of(attach)
-            if life is None:
-                continue
-            try:
-                for ordinal, first, before, frames in found:
-                    self.batch(life, ordinal, first, before, frames)
-            except Break as broken:
-                raise broken.placed(file=f"spool/{path.name}")
+    def spool(self, attach, batches):
+        """Adds what only the spool has."""
+        found = [life for life in self.lives[-2:] if life.attach.id == attach]
+        if not found:
+            require(any(life.attach.id == attach for life in self.lives), "AttachMissing",
+                    "its attach is not in the log")
+            return
+        for batch in batches:
+            self.batch(found[0], *batch)
 
     def batch(self, life, ordinal, first, before, frames):
+        if first == 0 and ordinal > life.highest:
+            self.next_ordinal(life, ordinal, "SessionMissing")
+            self.begin(life, read_header(frames[0]).body[:8], ordinal)
         session = life.sessions.get(ordinal)
-        known = session.next if session is not None else 0
-        new = frames[max(known - first, 0) :]
-        if not new:
+        if session is None or first != session.next:
             return
-        if session is None:
-            from records import read_frame
-            identity = read_frame(frames[0]).body.get("session", bytes(8))
-            session = self.session_of(life, identity, ordinal, first)
-        if first >= known:
-            session.follows(first, before)
-        for frame in new:
-            self.frame(life, session, frame)
+        session.follows(first, before)
+        for raw in frames:
+            self.frame(life, session, raw)
             self.unproven += 1
+
+
+def read_latest(data):
+    """The bodies of the attach and of the head, if there is one, in `latest`."""
+    reader = Reader(data)
+    if reader.u8() != 1:
+        raise Malformed("no attach in it")
+    attach, head = reader.blob(), None
+    if reader.at < len(data):
+        if reader.u8() != 3:
+            raise Malformed("no head in it")
+        head = reader.blob()
+        read_head(head)
+    reader.end()
+    read_attach(attach)
+    return attach, head

@@ -91,8 +91,11 @@ class Reader:
     def option(self, read):
         return read() if self.flag() else None
 
-    def many(self, read):
-        return [read() for _ in range(self.u32())]
+    def many(self, read, most=None):
+        count = self.u32()
+        if most is not None and count > most:
+            raise Malformed(f"{count} things, at most {most}")
+        return [read() for _ in range(count)]
 
     def code(self, known):
         value = self.u8()
