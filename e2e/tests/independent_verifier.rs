@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use chaperone_e2e::faults::Fault;
 use chaperone_e2e::lab::{self, MASKING};
 use chaperone_e2e::raw::{extended, sync};
-use chaperone_e2e::{Lab, Running, Scratch, Transcript, clients};
+use chaperone_e2e::{Lab, Running, Transcript, clients};
 use serde_json::Value;
 use xtask::process::succeed;
 use xtask::workspace;
@@ -224,7 +224,8 @@ fn an_independent_verifier_agrees() -> Result<()> {
     let (factor, seed) = factor_and_seed();
     agreed_on_damage(&state, &lab.folder().join("damaged"), 120 * factor, seed)?;
     agreed_on_damage(&crashed, &lab.folder().join("torn"), 80 * factor, seed)?;
-    agreed_on_bundles(&lab, 30 * factor, seed)
+    agreed_on_bundles(&lab, 24 * factor, seed)?;
+    agreed_on_a_clusters_bundle(&lab, 36 * factor, seed)
 }
 
 /// A bundle of one session proves it with the log's key alone, to both, and so does one of all;
@@ -293,43 +294,41 @@ fn agreed_on_damaged_bundles(
     Ok(())
 }
 
-/// The same of a bundle of a cluster's log, with its proofs of inclusion and growth: the one that
-/// is published beside the page.
-#[test]
-fn an_independent_verifier_agrees_on_a_clusters_bundle() -> Result<()> {
-    let vectors = workspace::root().join("evidence/vectors");
-    let scratch = Scratch::new("bundle")?;
-    let bundle = scratch.path().join("bundle.tar");
-    let mut pack = clients::verifier("damage.py")?;
-    pack.arg("--pack").arg(vectors.join("bundle")).arg(&bundle);
-    clients::run(pack, "")?.ok()?;
-    let (key, note) = (vectors.join("bundle.pub"), vectors.join("bundle.note"));
+/// The same of a bundle of a cluster's log, with proofs of inclusion and growth. The other side
+/// has written it, with the store of a real sidecar in it.
+fn agreed_on_a_clusters_bundle(lab: &Lab, count: usize, seed: u64) -> Result<()> {
+    let made = lab.folder().join("cluster");
+    let mut make = clients::verifier("damage.py")?;
+    make.arg("--cluster")
+        .arg(lab.state().join("evidence"))
+        .arg(&made);
+    clients::run(make, "")?.ok()?;
+    let [bundle, key, note] = ["bundle.tar", "log.pub", "note"].map(|name| made.join(name));
+    let judged = |note: &Path| -> Result<(bool, Value)> {
+        let kept = Kept {
+            key: &key,
+            note: Some(note),
+        };
+        let first = first_opinion_of_bundle(&bundle, kept)?;
+        let opinions = second_opinions(std::slice::from_ref(&bundle), Some(kept))?;
+        let whole = agreed(&first, opinions.first().context("no opinion")?)?;
+        Ok((whole, first))
+    };
+    let (whole, first) = judged(&note)?;
+    ensure!(whole, "{first}");
+    // A note of another log.
+    let forged = made.join("forged");
+    let text =
+        std::fs::read_to_string(&note)?.replacen("chaperone.dev/log\n", "other.dev/log\n", 1);
+    std::fs::write(&forged, text)?;
+    let (whole, first) = judged(&forged)?;
+    ensure!(!whole, "{first}");
     let kept = Kept {
         key: &key,
         note: Some(&note),
     };
-    let first = first_opinion_of_bundle(&bundle, kept)?;
-    let opinions = second_opinions(std::slice::from_ref(&bundle), Some(kept))?;
-    ensure!(
-        agreed(&first, opinions.first().context("no opinion")?)?,
-        "{first}"
-    );
-    // A note of another log, and one of another history of this one's length.
-    let other = scratch.path().join("other.note");
-    std::fs::write(
-        &other,
-        std::fs::read_to_string(&note)?.replacen('1', "2", 1),
-    )?;
-    let forged = Kept {
-        key: &key,
-        note: Some(&other),
-    };
-    let first = first_opinion_of_bundle(&bundle, forged)?;
-    let opinions = second_opinions(std::slice::from_ref(&bundle), Some(forged))?;
-    ensure!(!agreed(&first, opinions.first().context("no opinion")?)?);
-    let (factor, seed) = factor_and_seed();
-    let out = scratch.path().join("damaged");
-    agreed_on_damaged_bundles(&bundle, &out, kept, 40 * factor, seed)
+    let out = lab.folder().join("cluster-damaged");
+    agreed_on_damaged_bundles(&bundle, &out, kept, count, seed)
 }
 
 #[test]

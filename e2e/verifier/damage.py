@@ -1,9 +1,11 @@
 """Damages evidence in as many ways as there are to hide something: one copy a damage.
 
     python damage.py STORE|BUNDLE.tar OUT COUNT SEED [NAME]
-    python damage.py --pack FOLDER BUNDLE.tar
+    python damage.py --cluster STORE OUT
 
-NAME is the one damage to do. Writes OUT/<n>/evidence or OUT/<n>.tar and prints one line each: the name of the damage and what it did. Files
+NAME is the one damage to do. With --cluster nothing is damaged: OUT/bundle.tar is of a cluster's log with that store in it, and
+beside it lie log.pub and the note of an earlier checkpoint. Else writes OUT/<n>/evidence or
+OUT/<n>.tar and prints one line each: the name of the damage and what it did. Files
 that are as they were are hard links. What is in no segment yet is signed by nobody, so damage to
 the spool need not be seen: those names begin with `spool`."""
 
@@ -16,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bundle import pack, unpack
-from forge import Log, Resealer, u32, u64
+from forge import Log, Resealer, cluster_bundle, u32, u64
 from records import KINDS as RECORDS
 from wire import Malformed
 
@@ -556,10 +558,13 @@ def damage_bundles(source, out, count, seed):
 
 
 def main():
-    if sys.argv[1] == "--pack":
-        folder, bundle = Path(sys.argv[2]), Path(sys.argv[3])
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        bundle.write_bytes(pack({str(p.relative_to(folder)): p.read_bytes() for p in files}))
+    if sys.argv[1] == "--cluster":
+        files, key, note = cluster_bundle(Path(sys.argv[2]), random.Random(1))
+        out = Path(sys.argv[3])
+        out.mkdir()
+        (out / "bundle.tar").write_bytes(pack(files))
+        (out / "log.pub").write_bytes(key)
+        (out / "note").write_text(note)
         return
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     count, seed = int(sys.argv[3]), int(sys.argv[4])

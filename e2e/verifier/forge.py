@@ -3,16 +3,19 @@
 A `Log` is read from a good store, changed, and written again with every digest, chain and
 signature in place that its forger has the keys for."""
 
+import base64
 import dataclasses
+import json
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding, PublicFormat, load_pem_private_key,
 )
 
+from bundle import ORIGIN, PROOF, leaf_hash, node
 from entries import MAGIC, read_attach, read_head, read_run, read_segment
 from records import chained, split
-from store import zstd
+from store import fingerprint, zstd
 from wire import sha256
 
 KINDS = {"attach": 1, "run": 2, "head": 3}
@@ -190,3 +193,97 @@ class Resealer:
             (o, i, self.last.get((attach, o), s), self.chains.get((attach, o), c))
             for o, i, s, c in states
         ]
+
+
+# A cluster's log, as its operator writes it.
+
+
+def certificate(log_key, store, pod):
+    message = u8(1) + store + b"".join(text(pod[name]) for name in POD) + u64(1)
+    return message + sign(log_key, "chaperone store v1", message)
+
+
+POD = ("namespace", "pod", "uid", "account")
+
+
+def tree_root(leaves):
+    if len(leaves) == 1:
+        return leaves[0]
+    middle = 1 << (len(leaves) - 1).bit_length() - 1
+    return node(tree_root(leaves[:middle]), tree_root(leaves[middle:]))
+
+
+def path_of(index, leaves):
+    """PATH of RFC 6962, section 2.1.1."""
+    if len(leaves) == 1:
+        return []
+    middle = 1 << (len(leaves) - 1).bit_length() - 1
+    if index < middle:
+        return path_of(index, leaves[:middle]) + [tree_root(leaves[middle:])]
+    return path_of(index - middle, leaves[middle:]) + [tree_root(leaves[:middle])]
+
+
+def growth_of(old, leaves, known=True):
+    """SUBPROOF of RFC 6962, section 2.1.2."""
+    if old == len(leaves):
+        return [] if known else [tree_root(leaves)]
+    middle = 1 << (len(leaves) - 1).bit_length() - 1
+    if old <= middle:
+        return growth_of(old, leaves[:middle], known) + [tree_root(leaves[middle:])]
+    return growth_of(old - middle, leaves[middle:], False) + [tree_root(leaves[:middle])]
+
+
+def note_of(log_key, leaves):
+    def base(data):
+        return base64.b64encode(data).decode()
+
+    signed = f"{ORIGIN}\n{len(leaves)}\n{base(tree_root(leaves))}\n"
+    hint = sha256(ORIGIN.encode(), b"\n\x01", public(log_key))[:4]
+    named = base(hint + log_key.sign(signed.encode()))
+    return f"{signed}\n\N{EM DASH} {ORIGIN} {named}\n"
+
+
+def proof_text(word, number, path, note):
+    lines = [f"{word} {number}", *(base64.b64encode(step).decode() for step in path)]
+    return ("\n".join(lines) + "\n\n" + note).encode()
+
+
+def cluster_bundle(folder, rng):
+    """A bundle of one pod's store in a log with other leaves around it: its files, the log's key
+    as PEM, and the note of an earlier checkpoint."""
+    log_key = Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
+    store = public(Log(folder).log_key)
+    pod = {"namespace": "shop", "pod": "report-1", "uid": "0-1-2", "account": "report"}
+    things = [("Certificate", 0, 0, 1, certificate(log_key, store, pod))]
+    for number, path in enumerate(sorted((folder / "segments").glob("*.seg")), 1):
+        data = path.read_bytes()
+        # One that is too long for one resource.
+        cut = len(data) // 2 if number == 3 else len(data)
+        pieces = [data[:cut], data[cut:]] if cut < len(data) else [data]
+        things += [("Segment", number, part, len(pieces), p) for part, p in enumerate(pieces)]
+    leaves, entries, files = [], [], {}
+    for kind, number, part, parts, data in things:
+        leaves += [rng.randbytes(32) for _ in range(rng.randrange(3))]
+        entry = {
+            "leaf": len(leaves), "kind": kind, "namespace": pod["namespace"], "pod": pod["pod"],
+            "uid": pod["uid"], "store": store.hex(), "number": number, "part": part,
+            "parts": parts, "digest": sha256(data).hex(),
+        }
+        entries.append(entry)
+        leaves.append(leaf_hash(entry))
+        files[f"entries/{entry['leaf']:012}"] = data
+    note, earlier = note_of(log_key, leaves), len(leaves) // 2 + 1
+    for entry in entries:
+        index = entry["leaf"]
+        proof = PROOF.encode() + proof_text("index", index, path_of(index, leaves), note)
+        files[f"entries/{index:012}.tlog-proof"] = proof
+    files[f"growth/{earlier:012}"] = proof_text("old", earlier, growth_of(earlier, leaves), note)
+    files["checkpoint"] = note.encode()
+    pem = log_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    files["log.pub"] = pem
+    manifest = {
+        "format": "chaperone bundle v1", "key": fingerprint(public(log_key)), "sessions": [],
+        "entries": entries,
+    }
+    files["bundle.json"] = json.dumps(manifest).encode()
+    return files, pem, note_of(log_key, leaves[:earlier])

@@ -30,7 +30,7 @@ def verify(path, key, note):
     return {
         "ok": found is None,
         "level": "full",
-        "key": fingerprint(checked.key) if checked.key else None,
+        "key": fingerprint(checked.key) if checked.key else "",
         "attaches": sum(len(store.lives) for store in stores),
         "sessions": sum(len(store.session_ids) for store in stores),
         "records": sum(store.records for store in stores),
