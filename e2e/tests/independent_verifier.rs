@@ -222,8 +222,8 @@ fn an_independent_verifier_agrees() -> Result<()> {
         "nothing was only in the spool: {second}"
     );
     let (factor, seed) = factor_and_seed();
-    agreed_on_damage(&state, &lab.folder().join("damaged"), 120 * factor, seed)?;
-    agreed_on_damage(&crashed, &lab.folder().join("torn"), 80 * factor, seed)?;
+    agreed_on_damage(&state, &lab.folder().join("damaged"), 160 * factor, seed)?;
+    agreed_on_damage(&crashed, &lab.folder().join("torn"), 40 * factor, seed)?;
     agreed_on_bundles(&lab, 24 * factor, seed)?;
     agreed_on_a_clusters_bundle(&lab, 36 * factor, seed)
 }
