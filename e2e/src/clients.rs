@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use xtask::needs::{self, Need};
 use xtask::postgres::without_pg_variables;
 use xtask::wait::wait_for;
+use xtask::workspace;
 
 use crate::{DEADLINE, Scratch};
 
@@ -176,8 +177,7 @@ pub fn psql(bin: &Path, port: u16, database: &str) -> Command {
 
 /// Python with psycopg 3, its `PG…` variables set so that `psycopg.connect()` suffices.
 pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
-    python_packages()?;
-    let mut command = Command::new(needs::python());
+    let mut command = interpreter()?;
     without_pg_variables(&mut command);
     command
         .env("PGHOST", "127.0.0.1")
@@ -186,6 +186,22 @@ pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
         .env("PGDATABASE", database)
         .env("PGCONNECT_TIMEOUT", "20")
         .args(["-c", script]);
+    Ok(command)
+}
+
+/// Python with the packages of the tests.
+fn interpreter() -> Result<Command> {
+    python_packages()?;
+    Ok(Command::new(needs::python()))
+}
+
+/// A program of `verifier/`, the second reader of the evidence.
+pub fn verifier(program: &str) -> Result<Command> {
+    let mut command = interpreter()?;
+    // No cache of compiled modules in the checkout.
+    command
+        .arg("-B")
+        .arg(workspace::root().join("e2e/verifier").join(program));
     Ok(command)
 }
 

@@ -161,6 +161,39 @@ fn a_missing_session_is_named_by_verify() -> Result<()> {
     Ok(())
 }
 
+/// Whoever keeps the store takes one session out of it and makes every digest anew; it changes
+/// nothing that he has the log's key too, as long as he leaves the heads that name it.
+#[test]
+fn a_deleted_session_is_missed() -> Result<()> {
+    let lab = recorded()?;
+    let ids = session_ids(&lab)?;
+    for name in ["drop_a_session", "reseal_without_a_session"] {
+        let out = lab.folder().join(name);
+        let mut command = clients::verifier("damage.py")?;
+        command.arg(lab.state().join("evidence")).arg(&out);
+        command.args(["12", "1", name]);
+        let listed = clients::run(command, "")?.ok()?;
+        let mut deleted = std::collections::BTreeSet::new();
+        for (number, line) in listed.lines().enumerate() {
+            let (_, id) = line.rsplit_once(' ').context("no session named")?;
+            let said = lab::plugin(&out.join(number.to_string()), &["verify", "--all"])?;
+            ensure!(
+                said.code == Some(1) && said.out.contains("first break: SessionMissing"),
+                "{name} {id}: {}",
+                said.all()
+            );
+            ensure!(
+                said.out.contains(&format!("SessionMissing session {id}")),
+                "{id} is gone and not named: {}",
+                said.all()
+            );
+            deleted.insert(id.to_owned());
+        }
+        ensure!(deleted.len() == ids.len(), "of {ids:?} only {deleted:?}");
+    }
+    Ok(())
+}
+
 /// A whole life of the sidecar taken away: the next one names it.
 #[test]
 fn a_missing_life_is_named_by_verify() -> Result<()> {

@@ -12,7 +12,7 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 8] = [
+const PYTHON_PACKAGES: [&str; 11] = [
     "asyncpg==0.32.0",
     "Django==5.2.19",
     // Node.js and npm as a wheel: Debian's are too old for Prisma.
@@ -22,6 +22,10 @@ const PYTHON_PACKAGES: [&str; 8] = [
     "psycopg-binary==3.3.9",
     "psycopg-pool==3.3.3",
     "SQLAlchemy==2.1.9",
+    // For the second reader of the evidence; what unpacks zstd is in Python's own library from 3.14 on.
+    "cryptography==50.0.2",
+    "cffi==2.1.1",
+    "backports.zstd==1.8.0; python_version < '3.14'",
 ];
 
 /// Something a task cannot do without.
@@ -170,7 +174,7 @@ impl Need {
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
-            Need::PythonPackages => "Python's drivers and Node.js, in a venv under target/",
+            Need::PythonPackages => "Python's drivers, cryptography and Node.js, in a venv under target/",
             Need::Jdk => "a Java compiler",
             Need::Ruby => "Ruby's pg and ActiveRecord",
             Need::Drivers => "the drivers of e2e/drivers, under target/",
@@ -337,7 +341,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import asyncpg, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
+                "import asyncpg, cryptography, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
             ],
         )
 }

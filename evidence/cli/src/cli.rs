@@ -38,7 +38,8 @@ pub(crate) struct ClusterArgs {
     /// The kubeconfig's context, if not its current one.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// Namespace of requests for approval; by default all.
+    /// Namespace of requests for approval, and of the agents whose sessions to export; by
+    /// default all.
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
     /// User to impersonate.
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Check that nothing in the evidence was changed and nothing is missing.
     Verify(VerifyArgs),
+    /// Write evidence into a file that can be handed on.
+    Export(ExportArgs),
     /// List what waits, or waited, for a human.
     Approvals(ApprovalsArgs),
     /// Let a command that waits run, once.
@@ -118,9 +121,9 @@ pub(crate) enum DecisionFilter {
     Observe,
 }
 
-/// `sessions`.
+/// Which sessions.
 #[derive(Debug, Args)]
-pub(crate) struct SessionsArgs {
+pub(crate) struct SessionFilter {
     /// Only over this Connection, `namespace/name` or `name`.
     #[arg(long, value_name = "CONNECTION")]
     pub(crate) connection: Option<String>,
@@ -133,6 +136,13 @@ pub(crate) struct SessionsArgs {
     /// Only with at least one such decision.
     #[arg(long, value_enum)]
     pub(crate) decision: Option<DecisionFilter>,
+}
+
+/// `sessions`.
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) filter: SessionFilter,
     /// Keep on and print sessions as they begin and change.
     #[arg(short, long)]
     pub(crate) watch: bool,
@@ -196,8 +206,36 @@ pub(crate) struct VerifyArgs {
     /// The log's public key as you know it: a file, or its fingerprint `SHA256:…`.
     #[arg(long, value_name = "FILE|FINGERPRINT")]
     pub(crate) key: Option<String>,
+    /// A bundle, instead of a cluster or a state folder.
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// A checkpoint of the log that you kept: the bundle's must have grown out of it.
+    #[arg(long, value_name = "FILE", requires = "bundle")]
+    pub(crate) note: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+/// What `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A tar file that `verify --bundle` proves offline, with the log's public key alone.
+    Bundle,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Session ids, the starts of some, or `last`; all that are selected if none is given.
+    pub(crate) sessions: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilter,
+    /// In which form.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Bundle)]
+    pub(crate) format: ExportFormat,
+    /// The file to write, which must not be there yet; by default standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 /// `approvals`.

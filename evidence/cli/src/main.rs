@@ -11,6 +11,7 @@
 //!
 //! Exit codes: 0 fine, 1 the answer is no, 2 usage or environment.
 
+mod archive;
 mod cli;
 mod commands;
 mod error;

@@ -9,15 +9,18 @@
 //! - [`check`] is what is looked at before anything is taken in;
 //! - [`Tree`] is the Merkle tree as it grows (RFC 6962, section 2.1), [`Note`] its signed word
 //!   (C2SP signed-note and tlog-checkpoint);
+//! - [`bundle`] is some of it cut out, with proofs (`proof`) that need not the rest;
 //! - [`mod@verify`] holds all of it against the log's public key, then every store against its
 //!   certificate, with the same pass that verifies a standalone store.
 //!
 //! These are plain values: who keeps them, and how they travel, is for others to say.
 
+pub mod bundle;
 mod certificate;
 mod check;
 mod collect;
 mod note;
+mod proof;
 mod tree;
 pub mod verify;
 
@@ -30,10 +33,12 @@ pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};
 pub use note::{Note, NoteError, ORIGIN};
 pub use tree::{Tree, leaf_hash};
 
+use serde::{Deserialize, Serialize};
+
 use crate::frame::{Hash, sha256};
 
 /// What an entry of the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EntryKind {
     /// A [`StoreCertificate`].
     Certificate,

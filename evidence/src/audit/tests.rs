@@ -15,6 +15,7 @@ use super::verify::{LogReport, verify_into};
 use super::*;
 use crate::frame::NO_HASH;
 use crate::outbox::Outbox;
+use crate::record::SessionId;
 use crate::support::{attach, detach, full_session};
 use crate::verify::BreakReason;
 
@@ -457,4 +458,199 @@ fn the_tree_has_the_roots_that_others_have() {
         tree.push(leaf_hash(leaf));
         assert_eq!(hex::encode(tree.root()), root);
     }
+}
+
+fn leaves(count: usize) -> Vec<crate::frame::Hash> {
+    (0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect()
+}
+
+fn root_of(leaves: &[crate::frame::Hash]) -> crate::frame::Hash {
+    let mut tree = Tree::default();
+    leaves.iter().for_each(|leaf| tree.push(*leaf));
+    tree.root()
+}
+
+#[test]
+fn every_leaf_and_every_growth_of_a_tree_is_proven() {
+    let all = leaves(40);
+    for size in 1..=all.len() {
+        let these = &all[..size];
+        let (tree, root) = (proof::Leaves::new(these.to_vec()), root_of(these));
+        assert_eq!(tree.root(size), root);
+        for (index, leaf) in these.iter().enumerate() {
+            let path = tree.inclusion(index).unwrap();
+            let at = |index: usize| proof::included(leaf, index as u64, size as u64, &path, &root);
+            for other in 0..=size {
+                assert_eq!(at(other), other == index, "{other} for {index} of {size}");
+            }
+        }
+        assert_eq!(tree.inclusion(size), None);
+        for old in 0..=size {
+            let path = tree.consistency(old).unwrap();
+            let before = root_of(&these[..old]);
+            let another = leaf_hash(b"another");
+            let grew = |old: usize, before: &crate::frame::Hash| {
+                proof::consistent(old as u64, before, size as u64, &root, &path)
+            };
+            assert!(grew(old, &before), "{old} to {size}");
+            if old > 0 {
+                assert!(!grew(old, &another), "{old} to {size}");
+                assert!(!grew(old - 1, &before), "{old} to {size}");
+            }
+        }
+        assert_eq!(tree.consistency(size + 1), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_other_path_proves_anything(
+        size in 2usize..300, index in 0usize..300, change in 0usize..4096, bit in 0u8..8,
+    ) {
+        let all = leaves(size);
+        let index = index % size;
+        let tree = proof::Leaves::new(all.clone());
+        let root = tree.root(size);
+        let good = tree.inclusion(index).unwrap();
+        let included = |path: &[_]| {
+            proof::included(&all[index], index as u64, size as u64, path, &root)
+        };
+        prop_assert!(included(&good));
+        let mut path = good.clone();
+        let step = change % path.len();
+        path[step][change / 32 % 32] ^= 1 << bit;
+        prop_assert!(!included(&path));
+        prop_assert!(!included(&good[1..]));
+        prop_assert!(!included(&[good.as_slice(), &[root]].concat()));
+    }
+}
+
+#[test]
+fn a_proof_is_a_file_that_reads_back_and_nothing_else_does() {
+    let file = proof::ProofFile {
+        number: 12,
+        path: leaves(3),
+        note: "chaperone.dev/log\n3\nroot\n\nsignature\n".into(),
+    };
+    let text = file.inclusion();
+    assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 12\n"));
+    assert_eq!(proof::ProofFile::parse_inclusion(&text), Some(file.clone()));
+    let grown = file.consistency();
+    assert!(grown.starts_with("old 12\n"));
+    assert_eq!(proof::ProofFile::parse_consistency(&grown), Some(file));
+    for bad in [
+        "",
+        "c2sp.org/tlog-proof@v1\n",
+        &text.replace("12", "012"),
+        &text.replace("=", ""),
+    ] {
+        assert_eq!(proof::ProofFile::parse_inclusion(bad), None, "{bad}");
+    }
+}
+
+/// A bundle of the first pod's store, and the pod's second session.
+async fn bundled() -> (Cluster, bundle::Files, String) {
+    let mut cluster = Cluster::new();
+    let (dir, id) = recorded(1).await;
+    cluster.ship(1, dir.path());
+    cluster.checkpoint();
+    let (other, _) = recorded(2).await;
+    cluster.ship(2, other.path());
+    cluster.checkpoint();
+    let store = cluster
+        .collected
+        .segments
+        .values()
+        .flatten()
+        .next()
+        .unwrap();
+    let stores = [(store.0.uid.clone(), store.0.store)];
+    let session = SessionId(hex::decode(&id).unwrap().try_into().unwrap());
+    let files = bundle::of_log(
+        &cluster.collected,
+        cluster.key.public(),
+        &stores,
+        &[session],
+    );
+    (cluster, files.unwrap(), id)
+}
+
+fn unbundle(cluster: &Cluster, files: &bundle::Files, held: Option<&str>) -> bundle::BundleReport {
+    let dir = tempfile::tempdir().unwrap();
+    let key = crate::verify::TrustedKey::PublicKey(*cluster.key.public());
+    let all = crate::verify::Selection::All;
+    bundle::verify_bundle(files, Some(&key), held, &all, dir.path()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_proves_a_store_with_the_logs_key_alone() {
+    let (cluster, files, id) = bundled().await;
+    let found = unbundle(&cluster, &files, None);
+    assert!(found.report.ok(), "{:#?}", found.report.breaks);
+    assert_eq!((found.stores, found.report.sessions), (1, 2));
+    assert_eq!(found.log.unwrap().size, cluster.tree.size());
+    assert!(String::from_utf8_lossy(&files["README.txt"]).contains(&id));
+    let private = files
+        .values()
+        .any(|bytes| bytes.windows(11).any(|window| window == b"PRIVATE KEY"));
+    assert!(!private);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_changed_or_missing_file_of_a_bundle_is_named() {
+    let (cluster, files, _) = bundled().await;
+    for name in files.keys() {
+        // What people read, and proofs of growth nobody asked for.
+        if name == "README.txt" || name.starts_with("growth/") {
+            continue;
+        }
+        let mut less = files.clone();
+        less.remove(name);
+        // Without its copy of the key the auditor's own serves.
+        assert_eq!(
+            unbundle(&cluster, &less, None).report.ok(),
+            name == "log.pub",
+            "{name}"
+        );
+        let length = files[name].len();
+        for at in [0, length / 3, length / 2, length - 1] {
+            let mut changed = files.clone();
+            changed.get_mut(name).unwrap()[at] ^= 4;
+            let found = unbundle(&cluster, &changed, None);
+            assert!(!found.report.ok() || name == "log.pub", "{name} at {at}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_a_log_that_was_rewritten_does_not_fit_a_kept_note() {
+    let (cluster, files, _) = bundled().await;
+    let kept = cluster.collected.checkpoints[&1].note.clone();
+    let found = unbundle(&cluster, &files, Some(&kept));
+    assert!(found.report.ok(), "{:#?}", found.report.breaks);
+    // The same log key signs another history of as many leaves.
+    let note = Note::open(&kept, cluster.key.public()).unwrap();
+    let forked = Note {
+        root: leaf_hash(b"another history"),
+        ..note
+    };
+    let forked = forked.sign(&cluster.key).unwrap();
+    let found = unbundle(&cluster, &files, Some(&forked));
+    assert_eq!(
+        found.report.first_break().unwrap().reason,
+        BreakReason::ProofInvalid
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_bundle_promises_and_has_not_is_missed() {
+    let (cluster, mut files, id) = bundled().await;
+    let manifest = String::from_utf8(files["bundle.json"].clone()).unwrap();
+    let other = manifest.replace(&id, "0123456789abcdef");
+    files.insert("bundle.json".into(), other.into_bytes());
+    let found = unbundle(&cluster, &files, None);
+    assert_eq!(
+        found.report.first_break().unwrap().reason,
+        BreakReason::SessionMissing
+    );
 }

@@ -38,13 +38,7 @@ pub fn verify(
     key_given: bool,
     selection: Option<&SessionId>,
 ) -> Result<LogReport, StoreError> {
-    let mut log = LogReport {
-        checkpoints: 0,
-        size: 0,
-        root: Tree::default().root(),
-        pending: 0,
-        report: Report::new(Level::Full, fingerprint(public), key_given),
-    };
+    let mut log = LogReport::new(public, key_given);
     log.entries(collected);
     log.tree(collected, public);
     for folder in folders {
@@ -67,7 +61,23 @@ pub fn verify_into(
 }
 
 impl LogReport {
-    fn wrong(&mut self, file: impl Into<PathBuf>, reason: BreakReason, detail: impl Into<String>) {
+    /// Nothing looked at yet.
+    pub(super) fn new(public: &[u8; 32], key_given: bool) -> LogReport {
+        LogReport {
+            checkpoints: 0,
+            size: 0,
+            root: Tree::default().root(),
+            pending: 0,
+            report: Report::new(Level::Full, fingerprint(public), key_given),
+        }
+    }
+
+    pub(super) fn wrong(
+        &mut self,
+        file: impl Into<PathBuf>,
+        reason: BreakReason,
+        detail: impl Into<String>,
+    ) {
         self.report.wrong(Break {
             file: file.into(),
             session: None,
@@ -163,7 +173,7 @@ impl LogReport {
         }
     }
 
-    fn store(
+    pub(super) fn store(
         &mut self,
         folder: &StoreFolder,
         selection: Option<&SessionId>,

@@ -497,3 +497,16 @@ fn the_published_vectors_hold() {
         );
     }
 }
+
+#[test]
+fn the_page_of_the_format_lists_every_reason() {
+    let page = include_str!("../../FORMAT.md");
+    let (_, list) = page.split_once("```reasons\n").unwrap();
+    let (list, _) = list.split_once("```").unwrap();
+    let listed: Vec<&str> = list.split_whitespace().collect();
+    let known: Vec<&str> = chaperone_policy::Reason::ALL
+        .iter()
+        .map(|r| r.as_str())
+        .collect();
+    assert_eq!(listed, known);
+}

@@ -134,6 +134,10 @@ break_reasons! {
     CheckpointMissing,
     /// A checkpoint is not signed, does not follow, or signs another tree.
     CheckpointInvalid,
+    /// A bundle is not what its manifest says.
+    BundleInvalid,
+    /// A bundle's proof does not show what it is to show.
+    ProofInvalid,
 }
 
 /// Something short of proof that is no sign of tampering.

@@ -34,7 +34,8 @@ pub(super) struct Session {
     forgotten: u64,
     /// Grants not redeemed yet.
     grants: HashMap<String, u32>,
-    redeemed: Option<(u64, String)>,
+    /// What each intent without an outcome yet has redeemed.
+    redeemed: HashMap<u64, String>,
 }
 
 /// What a frame says that concerns more than its session.
@@ -62,7 +63,7 @@ impl Session {
             intents: Vec::new(),
             forgotten: 0,
             grants: HashMap::new(),
-            redeemed: None,
+            redeemed: HashMap::new(),
         }
     }
 
@@ -119,12 +120,9 @@ impl Session {
                     return wrong(BreakReason::OutcomeWithoutIntent, detail);
                 }
                 // A grant is used up by what was forwarded, not by what could not be.
-                if outcome.status == OutcomeStatus::NotForwarded
-                    && let Some((intent, name)) = self
-                        .redeemed
-                        .take_if(|(intent, _)| *intent == outcome.intent)
+                if let Some(name) = self.redeemed.remove(&outcome.intent)
+                    && outcome.status == OutcomeStatus::NotForwarded
                 {
-                    let _ = intent;
                     *self.grants.entry(name).or_default() += 1;
                 }
             }
@@ -144,6 +142,7 @@ impl Session {
                 }
                 self.ended = true;
                 self.intents = Vec::new();
+                self.redeemed = HashMap::new();
             }
             _ => {}
         }
@@ -187,7 +186,7 @@ impl Session {
                     );
                 };
                 *left -= 1;
-                self.redeemed = Some((sequence, name.clone()));
+                self.redeemed.insert(sequence, name.clone());
                 lets_through = true;
             }
         } else if decision.reason == Reason::Approved {

@@ -3,6 +3,7 @@
 mod approvals;
 mod doctor;
 mod explain;
+mod export;
 mod key;
 mod policy;
 mod replay;
@@ -50,7 +51,13 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
         Command::Show(args) => show::run(&source()?, args, output),
         Command::Why(args) => why::run(&source()?, args, output),
         Command::Replay(args) => replay::run(&source()?, args, output),
-        Command::Verify(args) => verify::run(&source()?, args, output),
+        Command::Verify(args) => match &args.bundle {
+            Some(bundle) => verify::of_bundle(bundle, args, output),
+            None => verify::run(&source()?, args, output),
+        },
+        Command::Export(args) => {
+            export::run(&source()?, args, cli.cluster.namespace.as_deref(), output)
+        }
         Command::Approvals(args) => approvals::run(&source()?, args, output),
         Command::Approve(args) => review::run(
             &source()?,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Answer;
 use super::views::{SessionView, state_name};
-use crate::cli::{DecisionFilter, Format, SessionsArgs};
+use crate::cli::{DecisionFilter, Format, SessionFilter, SessionsArgs};
 use crate::error::CliError;
 use crate::output::{Cell, Output, Table, Tone, note};
 use crate::source::{Evidence, Found, Source};
@@ -39,16 +39,12 @@ pub(crate) fn run(
     args: &SessionsArgs,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let since = args.since.map(|duration| {
-        Timestamp::now()
-            .checked_sub(duration)
-            .unwrap_or(Timestamp::MIN)
-    });
+    let since = since(&args.filter);
     let list = |evidence: &Evidence| -> Result<Vec<SessionSummary>, CliError> {
         let sessions = evidence.sessions()?.into_iter();
         let sessions = sessions.map(|Found { session, .. }| session);
         Ok(sessions
-            .filter(|session| selected(session, args, since))
+            .filter(|session| selected(session, &args.filter, since))
             .collect())
     };
     let mut evidence = source.evidence()?;
@@ -105,7 +101,21 @@ fn watch(
     }
 }
 
-fn selected(session: &SessionSummary, args: &SessionsArgs, since: Option<Timestamp>) -> bool {
+/// The moment that `--since` says, as of now.
+pub(super) fn since(filter: &SessionFilter) -> Option<Timestamp> {
+    filter.since.map(|duration| {
+        Timestamp::now()
+            .checked_sub(duration)
+            .unwrap_or(Timestamp::MIN)
+    })
+}
+
+/// Whether a session is among those that are asked for.
+pub(super) fn selected(
+    session: &SessionSummary,
+    filter: &SessionFilter,
+    since: Option<Timestamp>,
+) -> bool {
     let named = |wanted: &Option<String>, full: &str| {
         wanted.as_deref().is_none_or(|wanted| {
             full == wanted
@@ -114,7 +124,7 @@ fn selected(session: &SessionSummary, args: &SessionsArgs, since: Option<Timesta
                     .is_some_and(|(_, name)| name == wanted)
         })
     };
-    let decided = match args.decision {
+    let decided = match filter.decision {
         None => true,
         Some(DecisionFilter::Allow) => session.allowed > 0,
         Some(DecisionFilter::Deny) => session.denied > 0,
@@ -122,8 +132,8 @@ fn selected(session: &SessionSummary, args: &SessionsArgs, since: Option<Timesta
         Some(DecisionFilter::Observe) => session.observed > 0,
     };
     decided
-        && named(&args.connection, &session.start.connection)
-        && named(&args.subject, &session.start.subject)
+        && named(&filter.connection, &session.start.connection)
+        && named(&filter.subject, &session.start.subject)
         && since.is_none_or(|since| from_ns(session.last_ns) >= since)
 }
 

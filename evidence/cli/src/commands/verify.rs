@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chaperone_crds::audit_store::NAMESPACE;
+use chaperone_evidence::audit::bundle::{self, Files};
 use chaperone_evidence::audit::verify::{LogReport, verify};
 use chaperone_evidence::{
     Break, BreakReason, Level, Report, Selection, SessionId, TrustedKey, fingerprint,
@@ -11,11 +12,12 @@ use serde::Serialize;
 
 use super::Answer;
 use super::key::trusted_key;
+use crate::archive;
 use crate::cli::{Format, VerifyArgs};
 use crate::error::CliError;
 use crate::output::{Output, Tone, counted, escape_line};
 use crate::progress::Progress;
-use crate::source::{Evidence, FetchedLog, Source};
+use crate::source::{Evidence, FetchedLog, Scratch, Source};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,11 +67,16 @@ struct NoteView {
     detail: String,
 }
 
-/// What was found, of a folder or of a cluster's log.
+/// What was found, of a folder, a cluster's log or a bundle.
 struct Verified {
+    /// Whose word it is where no key is given.
+    owner: &'static str,
     report: Report,
     log: Option<LogView>,
 }
+
+/// Most of a note that is read.
+const MAX_NOTE: u64 = 16 * 1024;
 
 /// Verifies, prints the report, and answers no if anything is wrong.
 pub(crate) fn run(
@@ -89,11 +96,78 @@ pub(crate) fn run(
         Evidence::Log(log) => of_log(log, session.as_ref(), key.as_ref()),
     };
     drop(progress);
-    let verified = verified?;
+    say(&verified?, args, output)
+}
+
+/// The same of a bundle, for which no source is needed.
+pub(crate) fn of_bundle(
+    path: &Path,
+    args: &VerifyArgs,
+    output: &mut Output,
+) -> Result<Answer, CliError> {
+    let key = args.key.as_deref().map(trusted_key).transpose()?;
+    let held = args.note.as_deref().map(read_note).transpose()?;
+    let selection = match &args.session {
+        None => Selection::All,
+        Some(session) => {
+            let id = hex::decode(session).ok().and_then(|id| id.try_into().ok());
+            Selection::Session(SessionId(id.ok_or_else(|| {
+                CliError::Usage(format!("{session} is no session id; give it whole"))
+            })?))
+        }
+    };
+    let progress = Progress::start("verifying");
+    let scratch = Scratch::new()?;
+    let (files, torn) = match archive::read(path)? {
+        Ok(files) => (files, None),
+        Err(why) => (Files::new(), Some(why)),
+    };
+    let found = bundle::verify_bundle(
+        &files,
+        key.as_ref(),
+        held.as_deref(),
+        &selection,
+        scratch.path(),
+    )?;
+    drop(progress);
+    let mut report = found.report;
+    if let Some(detail) = torn {
+        // Whatever else is wrong follows from it.
+        report.breaks = vec![Break {
+            file: path.to_path_buf(),
+            session: None,
+            sequence: None,
+            reason: BreakReason::BundleInvalid,
+            detail,
+        }];
+    }
+    let log = found.log.map(|log| LogView::of(&log, found.stores));
+    let verified = Verified {
+        owner: "bundle",
+        report,
+        log,
+    };
+    say(&verified, args, output)
+}
+
+fn read_note(path: &Path) -> Result<String, CliError> {
+    use std::io::Read;
+    let read = std::fs::File::open(path).and_then(|file| {
+        let mut text = String::new();
+        file.take(MAX_NOTE).read_to_string(&mut text)?;
+        Ok(text)
+    });
+    read.map_err(|error| {
+        CliError::Usage(format!("cannot read the note {}: {error}", path.display()))
+    })
+}
+
+/// Prints what was found; the answer.
+fn say(verified: &Verified, args: &VerifyArgs, output: &mut Output) -> Result<Answer, CliError> {
     let printed = if args.format.output == Format::Table {
-        print(&verified, output)
+        print(verified, output)
     } else {
-        output.document(args.format.output, &view(&verified))
+        output.document(args.format.output, &view(verified))
     };
     match printed {
         // The answer is the exit code, read or not.
@@ -114,7 +188,11 @@ fn of_folder(
 ) -> Result<Verified, CliError> {
     let selection = session.map_or(Selection::All, |id| Selection::Session(*id));
     let report = chaperone_evidence::verify(dir, &selection, key)?;
-    Ok(Verified { report, log: None })
+    Ok(Verified {
+        owner: "folder",
+        report,
+        log: None,
+    })
 }
 
 /// Against the key that was given, or else the one that the cluster publishes.
@@ -141,13 +219,8 @@ fn of_log(
         key.is_some(),
         session,
     )?;
-    let LogReport {
-        checkpoints,
-        size,
-        root,
-        pending,
-        mut report,
-    } = found;
+    let view = LogView::of(&found, log.stores().len());
+    let mut report = found.report;
     let mut breaks: Vec<Break> = key_fits(key, published).into_iter().collect();
     breaks.extend(log.faults().cloned());
     // What cannot be read explains what is missing.
@@ -156,15 +229,22 @@ fn of_log(
         report.fingerprint.clone_from(wanted);
     }
     Ok(Verified {
+        owner: "cluster",
         report,
-        log: Some(LogView {
-            checkpoints,
-            size,
-            root: hex::encode(root),
-            pending,
-            stores: log.stores().len(),
-        }),
+        log: Some(view),
     })
+}
+
+impl LogView {
+    fn of(found: &LogReport, stores: usize) -> LogView {
+        LogView {
+            checkpoints: found.checkpoints,
+            size: found.size,
+            root: hex::encode(found.root),
+            pending: found.pending,
+            stores,
+        }
+    }
 }
 
 /// A cluster that publishes another key than the auditor knows has had its log replaced, or its
@@ -185,8 +265,7 @@ fn key_fits(key: Option<&TrustedKey>, published: Option<[u8; 32]>) -> Option<Bre
 }
 
 fn print(verified: &Verified, output: &mut Output) -> Result<(), CliError> {
-    let Verified { report, log } = verified;
-    let owner = if log.is_some() { "cluster" } else { "folder" };
+    let Verified { owner, report, log } = verified;
     let verdict = match (report.ok(), report.key_given) {
         (true, true) => output.paint(Tone::Good, "whole and unchanged"),
         (true, false) => output.paint(Tone::Good, &format!("whole by the {owner}'s own key")),
@@ -213,10 +292,9 @@ fn print(verified: &Verified, output: &mut Output) -> Result<(), CliError> {
     }
     output.line(&format!("log key {}", escape_line(&report.fingerprint)))?;
     if !report.key_given {
-        let noted = if log.is_some() {
-            "you noted when Chaperone was installed"
-        } else {
-            "the sidecar printed at start"
+        let noted = match *owner {
+            "folder" => "the sidecar printed at start",
+            _ => "you noted when Chaperone was installed",
         };
         let hint = format!(
             "no key was given, so this is the {owner}'s own word: compare the fingerprint with the \
@@ -266,7 +344,7 @@ fn print_log(log: &LogView, output: &mut Output) -> Result<(), CliError> {
 }
 
 fn view(verified: &Verified) -> ReportView {
-    let Verified { report, log } = verified;
+    let Verified { report, log, .. } = verified;
     ReportView {
         ok: report.ok(),
         level: level_name(report.level),

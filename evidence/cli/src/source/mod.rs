@@ -23,6 +23,7 @@ pub(crate) use desk::Desk;
 pub(crate) use evidence::{Evidence, Found};
 pub(crate) use fetch::all;
 pub(crate) use log::FetchedLog;
+pub(crate) use scratch::Scratch;
 pub(crate) use state::StateFolder;
 
 use crate::cli::Cli;

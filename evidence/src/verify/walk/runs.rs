@@ -97,6 +97,11 @@ impl Walk<'_> {
                         format!("session {} began before", run.ordinal),
                     )
                 });
+            } else if run.previous_hash != NO_HASH {
+                problem = Some((
+                    BreakReason::ChainBroken,
+                    "it chains to records before the first".to_owned(),
+                ));
             }
             if run.ordinal > life.highest {
                 life.highest = run.ordinal;

@@ -1,0 +1,124 @@
+//! `export`: evidence as a file that can be handed on.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use chaperone_evidence::SessionId;
+use chaperone_evidence::audit::bundle::{self, BundleError, Files};
+
+use super::Answer;
+use super::sessions::{selected, since};
+use crate::archive;
+use crate::cli::{ExportArgs, ExportFormat};
+use crate::error::CliError;
+use crate::output::{Output, counted, note};
+use crate::progress::Progress;
+use crate::source::{Evidence, Found, Source};
+
+/// Writes the bundle of the sessions that are asked for.
+pub(crate) fn run(
+    source: &Source,
+    args: &ExportArgs,
+    namespace: Option<&str>,
+    output: &mut Output,
+) -> Result<Answer, CliError> {
+    let ExportFormat::Bundle = args.format;
+    if args.to.is_none() && output.is_terminal() {
+        return Err(CliError::Usage(
+            "a bundle is no text: name a file with --to, or redirect the output".to_owned(),
+        ));
+    }
+    let evidence = source.evidence()?;
+    let found = wanted(&evidence, args, namespace)?;
+    if found.is_empty() {
+        note("no session matches");
+        return Ok(Answer::No);
+    }
+    let sessions: Vec<SessionId> = found.iter().map(|found| found.session.id).collect();
+    let stores: BTreeSet<&Path> = found.iter().map(|found| found.dir.as_path()).collect();
+    let progress = Progress::start("making the bundle");
+    let files = files(&evidence, &stores, &sessions)?;
+    drop(progress);
+    match &args.to {
+        None => {
+            let mut bytes = Vec::new();
+            archive::write(&files, &mut bytes)?;
+            output.raw(&bytes)?;
+        }
+        Some(path) => {
+            save(&files, path)?;
+            let count = counted(sessions.len() as u64, "session", "sessions");
+            output.line(&format!("{} holds {count}", path.display()))?;
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+fn wanted(
+    evidence: &Evidence,
+    args: &ExportArgs,
+    namespace: Option<&str>,
+) -> Result<Vec<Found>, CliError> {
+    let mut found = if args.sessions.is_empty() {
+        evidence.sessions()?
+    } else {
+        let named = args.sessions.iter().map(|name| evidence.session(name));
+        named.collect::<Result<_, _>>()?
+    };
+    let since = since(&args.filter);
+    let of_namespace = |found: &Found| {
+        let subject = found.session.start.subject.split_once('/');
+        namespace.is_none_or(|wanted| subject.is_some_and(|(of, _)| of == wanted))
+    };
+    found.retain(|found| selected(&found.session, &args.filter, since) && of_namespace(found));
+    found.sort_by_key(Found::order);
+    found.dedup_by_key(|found| found.session.id);
+    Ok(found)
+}
+
+fn files(
+    evidence: &Evidence,
+    stores: &BTreeSet<&Path>,
+    sessions: &[SessionId],
+) -> Result<Files, CliError> {
+    let made = match evidence {
+        Evidence::Folder(dir) => bundle::of_folder(dir, sessions),
+        Evidence::Log(log) => {
+            let public = log.published().ok_or_else(|| {
+                CliError::Usage("the cluster publishes no key of its log".to_owned())
+            })?;
+            let stores: Vec<(String, [u8; 32])> = log
+                .stores()
+                .iter()
+                .filter(|store| stores.contains(store.dir.as_path()))
+                .map(|store| (store.pod.uid.clone(), store.public))
+                .collect();
+            bundle::of_log(log.collected(), &public, &stores, sessions)
+        }
+    };
+    made.map_err(|error| match error {
+        BundleError::Store(error) => CliError::Evidence(error),
+        error @ BundleError::Unprovable(_) => CliError::Usage(error.to_string()),
+    })
+}
+
+/// Writes the file whole or not at all, for nobody else to read; never over another.
+fn save(files: &Files, path: &PathBuf) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::Usage(format!("cannot write {}: {error}", path.display()))
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(failed)?;
+    let mut buffered = std::io::BufWriter::new(file);
+    let written = archive::write(files, &mut buffered).and_then(|()| buffered.flush());
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(path);
+        return Err(failed(error));
+    }
+    Ok(())
+}

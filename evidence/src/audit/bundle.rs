@@ -1,0 +1,490 @@
+//! A bundle: some stores of a log, cut out so that whoever has the log's public key can verify
+//! them with nothing else, offline.
+//!
+//! ```text
+//! README.txt · bundle.json · log.pub
+//! a cluster's   checkpoint · entries/<leaf> · entries/<leaf>.tlog-proof · growth/<size>
+//! a folder's    store/segments/<number>.seg · store/latest
+//! ```
+//! A pod's store goes in whole: its chain has no gaps, so that what is missing shows. How the files
+//! are packed into one is for others to say.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::proof::{Leaves, ProofFile, consistent, included};
+use super::verify::LogReport;
+use super::{Collected, Entry, EntryKind, Note, digest, write_stores};
+use crate::error::StoreError;
+use crate::frame::Hash;
+use crate::keys::{self, fingerprint};
+use crate::record::SessionId;
+use crate::segment::{self, LATEST, relative_path};
+use crate::store::LOG_PUBLIC;
+use crate::verify::{self as store, BreakReason, Report, Selection, TrustedKey};
+
+/// Files of a bundle by path, in the order in which they are packed.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+const FORMAT: &str = "chaperone bundle v1";
+const README: &str = "README.txt";
+const MANIFEST: &str = "bundle.json";
+const KEY: &str = "log.pub";
+const CHECKPOINT: &str = "checkpoint";
+const STORE: &str = "store";
+
+/// What is in a bundle, in its words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: String,
+    /// Fingerprint of the log's key.
+    key: String,
+    /// The sessions that it was made for.
+    sessions: Vec<String>,
+    /// Of a cluster: the entries of the log that are in it, by leaf.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<ManifestEntry>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestEntry {
+    leaf: u64,
+    kind: EntryKind,
+    namespace: String,
+    pod: String,
+    uid: String,
+    store: String,
+    number: u64,
+    part: u32,
+    parts: u32,
+    digest: String,
+}
+
+/// Why no bundle can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The log is not such that anything in it can be proven.
+    #[error("the log cannot be proven: {0}; `verify` says what is wrong with it")]
+    Unprovable(String),
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// A bundle of some stores of a cluster's log, each by its pod's UID and its key: every entry of
+/// theirs that a checkpoint names, with its proof in the newest one. `public` is the log's key.
+///
+/// # Errors
+/// Where the checkpoints do not name what is there.
+pub fn of_log(
+    collected: &Collected,
+    public: &[u8; 32],
+    stores: &[(String, [u8; 32])],
+    sessions: &[SessionId],
+) -> Result<Files, BundleError> {
+    let unprovable = |what: &str| BundleError::Unprovable(what.to_owned());
+    let newest = collected.checkpoints.values().next_back();
+    let note = newest
+        .map(|checkpoint| checkpoint.note.clone())
+        .ok_or_else(|| unprovable("it has no checkpoint yet"))?;
+    let (mut hashes, mut wanted) = (Vec::new(), Vec::new());
+    for (name, leaves) in collected.checkpoints.values().flat_map(|c| &c.segments) {
+        let there = collected.segments.get(name);
+        for (at, leaf) in leaves.iter().enumerate() {
+            if let Some((entry, data)) = there.and_then(|entries| entries.get(at))
+                && stores
+                    .iter()
+                    .any(|(uid, key)| *uid == entry.uid && *key == entry.store)
+            {
+                wanted.push((hashes.len(), entry, data));
+            }
+            hashes.push(*leaf);
+        }
+    }
+    let leaves = Leaves::new(hashes);
+    let signed = Note::open(&note, public).map_err(|error| unprovable(&error.to_string()))?;
+    if (signed.size, signed.root) != (as_u64(leaves.size()), leaves.root(leaves.size())) {
+        return Err(unprovable("its newest checkpoint signs another tree"));
+    }
+    let mut files = Files::new();
+    let mut entries = Vec::with_capacity(wanted.len());
+    for (index, entry, data) in wanted {
+        let proof = ProofFile {
+            number: as_u64(index),
+            path: leaves.inclusion(index).unwrap_or_default(),
+            note: note.clone(),
+        };
+        let path = entry_path(as_u64(index));
+        files.insert(format!("{path}.tlog-proof"), proof.inclusion().into_bytes());
+        files.insert(path, data.clone());
+        entries.push(ManifestEntry::of(as_u64(index), entry));
+    }
+    for checkpoint in collected.checkpoints.values() {
+        let old = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
+        let path = leaves
+            .consistency(old)
+            .ok_or_else(|| unprovable("a checkpoint is larger than the newest one"))?;
+        let proof = ProofFile {
+            number: checkpoint.size,
+            path,
+            note: note.clone(),
+        };
+        let name = growth_path(checkpoint.size);
+        files.insert(name, proof.consistency().into_bytes());
+    }
+    files.insert(CHECKPOINT.to_owned(), note.into_bytes());
+    finish(files, public, sessions, entries)
+}
+
+/// A bundle of a standalone sidecar's store. Neither private keys nor what is only in the spool,
+/// which nobody has signed, go in.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn of_folder(dir: &Path, sessions: &[SessionId]) -> Result<Files, BundleError> {
+    let public = crate::store::read_log_public(dir)?;
+    let mut files = Files::new();
+    // Before the segments: what it names is in them.
+    let latest = dir.join(LATEST);
+    match fs::read(&latest) {
+        Ok(bytes) => drop(files.insert(format!("{STORE}/{LATEST}"), bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::io("read", &latest, error).into()),
+    }
+    for number in segment::list(dir)? {
+        let path = format!("{STORE}/{}", relative_path(number).display());
+        files.insert(path, segment::load(dir, number)?);
+    }
+    finish(files, &public, sessions, Vec::new())
+}
+
+fn finish(
+    mut files: Files,
+    public: &[u8; 32],
+    sessions: &[SessionId],
+    entries: Vec<ManifestEntry>,
+) -> Result<Files, BundleError> {
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        key: fingerprint(public),
+        sessions: sessions.iter().map(ToString::to_string).collect(),
+        entries,
+    };
+    let mut text = serde_json::to_vec_pretty(&manifest)
+        .map_err(|error| BundleError::Unprovable(error.to_string()))?;
+    text.push(b'\n');
+    files.insert(MANIFEST.to_owned(), text);
+    files.insert(KEY.to_owned(), keys::public_pem(public).into_bytes());
+    files.insert(README.to_owned(), readme(&manifest).into_bytes());
+    Ok(files)
+}
+
+fn readme(manifest: &Manifest) -> String {
+    format!(
+        "Evidence of what agents did, recorded by Chaperone.\n\n\
+         Sessions: {}\n\
+         Log key:  {}\n\n\
+         To verify it, offline, with the log's public key as you know it, not as log.pub here says:\n\n\
+         \x20   kubectl chaperone verify --bundle THIS.tar --key YOUR-COPY-OF-log.pub\n\n\
+         If you kept a checkpoint of this log, add --note FILE: it is shown that the log only grew.\n\
+         The store of each pod that a session ran in is here whole, other sessions of that pod too:\n\
+         its chain has no gaps, so that what is missing shows. The format is described in\n\
+         evidence/FORMAT.md of Chaperone's sources, well enough to write a verifier of your own.\n",
+        manifest.sessions.join(", "),
+        manifest.key,
+    )
+}
+
+fn entry_path(leaf: u64) -> String {
+    format!("entries/{leaf:012}")
+}
+
+fn growth_path(size: u64) -> String {
+    format!("growth/{size:012}")
+}
+
+fn as_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+impl ManifestEntry {
+    fn of(leaf: u64, entry: &Entry) -> ManifestEntry {
+        ManifestEntry {
+            leaf,
+            kind: entry.kind,
+            namespace: entry.namespace.clone(),
+            pod: entry.pod.clone(),
+            uid: entry.uid.clone(),
+            store: hex::encode(entry.store),
+            number: entry.number,
+            part: entry.part,
+            parts: entry.parts,
+            digest: hex::encode(entry.digest),
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        let hash = |text: &str| -> Option<Hash> { hex::decode(text).ok()?.try_into().ok() };
+        Some(Entry {
+            kind: self.kind,
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            uid: self.uid.clone(),
+            store: hash(&self.store)?,
+            number: self.number,
+            part: self.part,
+            parts: self.parts,
+            digest: hash(&self.digest)?,
+        })
+    }
+}
+
+/// What a bundle proves.
+#[derive(Debug, Clone)]
+pub struct BundleReport {
+    /// Of the log, where it is of a cluster's.
+    pub log: Option<LogReport>,
+    /// What is wrong and what was checked.
+    pub report: Report,
+    /// Stores in it.
+    pub stores: usize,
+}
+
+/// Verifies a bundle against `key`, else against the key that it has itself. `held` is a note of
+/// the log that the auditor kept. What is read of it is written below `scratch`.
+///
+/// # Errors
+/// Where `scratch` cannot be written or read back.
+pub fn verify_bundle(
+    files: &Files,
+    key: Option<&TrustedKey>,
+    held: Option<&str>,
+    selection: &Selection,
+    scratch: &Path,
+) -> Result<BundleReport, StoreError> {
+    let own = files
+        .get(KEY)
+        .and_then(|pem| keys::parse_public_pem(std::str::from_utf8(pem).ok()?));
+    let public = match key {
+        Some(TrustedKey::PublicKey(key)) => Some(*key),
+        Some(TrustedKey::Fingerprint(wanted)) => {
+            own.filter(|own| fingerprint(own) == wanted.trim())
+        }
+        None => own,
+    };
+    let mut checked = LogReport::new(&public.unwrap_or_default(), key.is_some());
+    let mut told = BundleReport {
+        log: None,
+        report: checked.report.clone(),
+        stores: 0,
+    };
+    let Some(public) = public.filter(|public| own.is_none_or(|own| own == *public)) else {
+        checked.wrong(KEY, BreakReason::KeyMismatch, "it is not the log's key");
+        told.report = checked.report;
+        return Ok(told);
+    };
+    let manifest = files
+        .get(MANIFEST)
+        .and_then(|text| serde_json::from_slice::<Manifest>(text).ok())
+        .filter(|manifest| manifest.format == FORMAT && manifest.key == fingerprint(&public));
+    let Some(manifest) = manifest else {
+        checked.wrong(
+            MANIFEST,
+            BreakReason::BundleInvalid,
+            "it cannot be read, or is of another format or log",
+        );
+        told.report = checked.report;
+        return Ok(told);
+    };
+    let folders = if files.contains_key(CHECKPOINT) {
+        let folders = checked.proven(files, &manifest, &public, held, selection, scratch)?;
+        told.log = Some(checked.clone());
+        folders
+    } else {
+        let dir = scratch.join(STORE);
+        unpack(files, &public, &dir)?;
+        let found = store::verify(&dir, selection, Some(&TrustedKey::PublicKey(public)))?;
+        checked.report.merge(found, Path::new(STORE));
+        vec![dir]
+    };
+    checked.promised(&manifest, &folders)?;
+    told.report = checked.report;
+    told.stores = folders.len();
+    Ok(told)
+}
+
+/// A standalone store's files as a folder. A path is made anew from the number in it.
+fn unpack(files: &Files, public: &[u8; 32], dir: &Path) -> Result<(), StoreError> {
+    let put = |path: &Path, bytes: &[u8]| {
+        let folder = path.parent().unwrap_or(dir);
+        fs::create_dir_all(folder).map_err(|error| StoreError::io("create", folder, error))?;
+        fs::write(path, bytes).map_err(|error| StoreError::io("write", path, error))
+    };
+    fs::create_dir_all(dir.join(segment::FOLDER))
+        .map_err(|error| StoreError::io("create", dir, error))?;
+    put(&dir.join(LOG_PUBLIC), keys::public_pem(public).as_bytes())?;
+    for (name, bytes) in files {
+        let Some(name) = name.strip_prefix(STORE).and_then(|n| n.strip_prefix('/')) else {
+            continue;
+        };
+        let number = name
+            .strip_prefix(segment::FOLDER)
+            .and_then(|name| name.strip_prefix('/'))
+            .and_then(segment::number_of);
+        match number {
+            Some(number) => put(&dir.join(relative_path(number)), bytes)?,
+            None if name == LATEST => put(&dir.join(LATEST), bytes)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+impl LogReport {
+    /// Every entry is in the tree that the newest note signs; then the stores in them.
+    fn proven(
+        &mut self,
+        files: &Files,
+        manifest: &Manifest,
+        public: &[u8; 32],
+        held: Option<&str>,
+        selection: &Selection,
+        scratch: &Path,
+    ) -> Result<Vec<std::path::PathBuf>, StoreError> {
+        let text = files
+            .get(CHECKPOINT)
+            .and_then(|note| std::str::from_utf8(note).ok())
+            .unwrap_or_default();
+        let note = match Note::open(text, public) {
+            Ok(note) => note,
+            Err(error) => {
+                self.wrong(
+                    CHECKPOINT,
+                    BreakReason::CheckpointInvalid,
+                    error.to_string(),
+                );
+                return Ok(Vec::new());
+            }
+        };
+        (self.checkpoints, self.size, self.root) = (1, note.size, note.root);
+        if let Some(held) = held {
+            self.grew(files, held, text, &note, public);
+        }
+        let mut entries = Vec::with_capacity(manifest.entries.len());
+        for listed in &manifest.entries {
+            entries.extend(self.in_tree(files, listed, text, &note));
+        }
+        let collected = Collected {
+            segments: [("bundle".to_owned(), entries)].into(),
+            checkpoints: BTreeMap::new(),
+        };
+        let folders = write_stores(&collected, public, scratch, &|_| false)?;
+        let selected = match selection {
+            Selection::All => None,
+            Selection::Session(id) => Some(id),
+        };
+        for folder in &folders {
+            self.store(folder, selected)?;
+        }
+        Ok(folders.into_iter().map(|folder| folder.dir).collect())
+    }
+
+    fn in_tree(
+        &mut self,
+        files: &Files,
+        listed: &ManifestEntry,
+        text: &str,
+        note: &Note,
+    ) -> Option<(Entry, Vec<u8>)> {
+        let path = entry_path(listed.leaf);
+        let Some(entry) = listed.entry() else {
+            let detail = format!("what it says of leaf {} cannot be read", listed.leaf);
+            self.wrong(MANIFEST, BreakReason::BundleInvalid, detail);
+            return None;
+        };
+        let Some(data) = files.get(&path) else {
+            self.wrong(path, BreakReason::SegmentMissing, "it is not there");
+            return None;
+        };
+        if digest(data) != entry.digest {
+            self.wrong(
+                path,
+                BreakReason::SegmentChanged,
+                "its bytes are not those it was logged with",
+            );
+            return None;
+        }
+        let name = format!("{path}.tlog-proof");
+        let proof = files
+            .get(&name)
+            .and_then(|proof| ProofFile::parse_inclusion(std::str::from_utf8(proof).ok()?));
+        let holds = proof.is_some_and(|proof| {
+            let leaf = entry.leaf_hash();
+            proof.number == listed.leaf
+                && proof.note == text
+                && included(&leaf, proof.number, note.size, &proof.path, &note.root)
+        });
+        if !holds {
+            let detail = "it does not show that its entry is in the log";
+            self.wrong(name, BreakReason::ProofInvalid, detail);
+            return None;
+        }
+        Some((entry, data.clone()))
+    }
+
+    /// The log grew out of the one that the auditor's note is of.
+    fn grew(&mut self, files: &Files, held: &str, text: &str, note: &Note, public: &[u8; 32]) {
+        let old = match Note::open(held, public) {
+            Ok(old) => old,
+            Err(error) => {
+                let detail = format!("the note that was given: {error}");
+                return self.wrong(CHECKPOINT, BreakReason::CheckpointInvalid, detail);
+            }
+        };
+        let name = growth_path(old.size);
+        let proof = files
+            .get(&name)
+            .and_then(|proof| ProofFile::parse_consistency(std::str::from_utf8(proof).ok()?));
+        let holds = proof.is_some_and(|proof| {
+            proof.note == text
+                && proof.number == old.size
+                && consistent(old.size, &old.root, note.size, &note.root, &proof.path)
+        });
+        if !holds {
+            let detail = format!(
+                "the log of {} leaves did not grow out of the one of {} that you hold a note of",
+                note.size, old.size
+            );
+            self.wrong(name, BreakReason::ProofInvalid, detail);
+        }
+    }
+
+    /// The sessions that a bundle says it was made for are in it.
+    fn promised(
+        &mut self,
+        manifest: &Manifest,
+        folders: &[std::path::PathBuf],
+    ) -> Result<(), StoreError> {
+        // What is broken may not be readable, and why is said already.
+        if !self.report.ok() {
+            return Ok(());
+        }
+        let mut there = Vec::new();
+        for dir in folders {
+            let listed = crate::read::Sessions::list(dir)?;
+            there.extend(listed.into_iter().map(|session| session.id.to_string()));
+        }
+        for session in &manifest.sessions {
+            if !there.contains(session) {
+                let detail = format!("session {session} is not in it");
+                self.wrong(MANIFEST, BreakReason::SessionMissing, detail);
+            }
+        }
+        Ok(())
+    }
+}
