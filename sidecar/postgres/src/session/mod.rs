@@ -54,7 +54,11 @@ use tokio::sync::Semaphore;
 use crate::server;
 
 pub use cancel::CancelRegistry;
+#[doc(hidden)]
+pub use copy::mask_copy;
 pub use handshake::APPLICATION_PROTOCOL;
+#[doc(hidden)]
+pub use masks::Treatment as CopyTreatment;
 pub use statements::Statements;
 
 /// Bounds and deadlines of a session. The defaults are what the product ships with.
