@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod faults;
 pub mod issuer;
 pub mod lab;
+pub mod memory_limit;
 pub mod needles;
 pub mod raw;
 pub mod relay;
