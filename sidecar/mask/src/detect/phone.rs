@@ -132,7 +132,6 @@ fn groups(bytes: &[u8], start: usize, number: &mut Digits) -> Option<usize> {
         }
         let end = at;
         if let Some(b' ' | b'-' | b'.' | b'/') = bytes.get(at) {
-            number.dots += usize::from(bytes.get(at) == Some(&b'.'));
             at += 1;
         }
         let parenthesis = bytes.get(at) == Some(&b'(');
@@ -158,6 +157,7 @@ fn groups(bytes: &[u8], start: usize, number: &mut Digits) -> Option<usize> {
             return Some(end);
         }
         number.separators += 1;
+        number.dots += usize::from(bytes.get(end) == Some(&b'.'));
     }
 }
 
