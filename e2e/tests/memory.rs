@@ -365,7 +365,7 @@ fn copies(running: &Running<'_>) -> Result<()> {
     }
     let done = client.exchange(&message(b'c', b""))?.ok()?;
     ensure!(
-        done.commands() == [format!("COPY {}", rows)],
+        done.commands() == [format!("COPY {rows}")],
         "{:?}",
         done.commands()
     );
