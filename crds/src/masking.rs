@@ -96,15 +96,15 @@ string_enum! {
         Iban = "Iban",
         /// E-mail addresses.
         EmailAddress = "EmailAddress",
-        /// Phone numbers in international form.
+        /// Phone numbers: `+` and an assigned country code; `(030) 1234567`; `212-555-0123`.
         PhoneNumber = "PhoneNumber",
         /// United States social security numbers in assigned ranges.
         UsSsn = "UsSsn",
-        /// Signed JSON Web Tokens.
+        /// Signed or encrypted JSON Web Tokens.
         JsonWebToken = "JsonWebToken",
-        /// PEM private keys.
+        /// Private keys in PEM, whatever their kind, over several lines or one.
         PrivateKey = "PrivateKey",
-        /// AWS access key ids.
+        /// AWS access key ids, and secret keys that stand beside one.
         AwsAccessKey = "AwsAccessKey",
     }
 }

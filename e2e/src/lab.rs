@@ -14,6 +14,7 @@ use xtask::workspace::{self, Binaries, Profile};
 
 use crate::clients::{self, Background, Transcript};
 use crate::faults::Faults;
+use crate::memory_limit::MemoryLimit;
 use crate::raw::Client;
 use crate::server::{Database, PASSWORD};
 use crate::{DEADLINE, Scratch};
@@ -198,6 +199,14 @@ impl Lab {
         let parts = self.parts();
         let mut command = self.standalone(&parts)?.command();
         faults.apply(&mut command)?;
+        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
+        Ok(Running { lab: self, sidecar })
+    }
+
+    /// Starts the sidecar where it gets no more memory than `limit` has.
+    pub fn start_within(&self, limit: &MemoryLimit) -> Result<Running<'_>> {
+        let parts = self.parts();
+        let command = limit.around(&self.standalone(&parts)?.command());
         let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
         Ok(Running { lab: self, sidecar })
     }

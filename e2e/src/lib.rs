@@ -17,6 +17,7 @@ pub mod drivers;
 pub mod faults;
 pub mod issuer;
 pub mod lab;
+pub mod memory_limit;
 pub mod needles;
 pub mod raw;
 pub mod relay;

@@ -1,10 +1,9 @@
 //! Secret values made anew for each run, and finding them again in whatever form.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 
 use anyhow::Result;
+use xtask::random::Random;
 
 /// Letters that no word of PostgreSQL's or ours has four of in a row.
 const LETTERS: &[u8] = b"qxzjkvwbf";
@@ -19,16 +18,20 @@ pub type Values = BTreeMap<&'static str, String>;
 /// The values of two worlds that differ in nothing else: in the order of the rows, in length, in
 /// parity, in what is equal to what.
 pub fn two_worlds() -> Result<[Values; 2]> {
-    let mut random = Random::new()?;
-    let last: Vec<String> = (0..3).map(|_| random.digits(4)).collect();
+    let mut random = random()?;
+    let last: Vec<String> = (0..3).map(|_| digits(&mut random, 4)).collect();
     let mut worlds = [Values::new(), Values::new()];
     for (low, world) in [true, false].into_iter().zip(&mut worlds) {
         let lengths = if low { (10, 8) } else { (14, 12) };
         let mut mails: Vec<String> = (0..3)
             .map(|_| {
                 let first = if low { b"b" } else { b"z" };
-                let user = [random.text(first, 1), random.text(LETTERS, lengths.0)].concat();
-                format!("{user}@{}", random.text(LETTERS, lengths.1))
+                let user = [
+                    text(&mut random, first, 1),
+                    text(&mut random, LETTERS, lengths.0),
+                ]
+                .concat();
+                format!("{user}@{}", text(&mut random, LETTERS, lengths.1))
             })
             .collect();
         mails.sort();
@@ -49,7 +52,7 @@ pub fn two_worlds() -> Result<[Values; 2]> {
         for (row, suffix) in ["", "2", "3"].into_iter().enumerate() {
             let card = [
                 if low { "4" } else { "5" },
-                &random.digits(11),
+                &digits(&mut random, 11),
                 last.get(row).map_or("", String::as_str),
             ]
             .concat();
@@ -69,17 +72,25 @@ pub fn two_worlds() -> Result<[Values; 2]> {
         let length = if low { 12 } else { 16 };
         for name in ["ssn", "tag", "doc", "phone"] {
             let first = if low { b"b" } else { b"z" };
-            let text = [random.text(first, 1), random.text(LETTERS, length)].concat();
+            let text = [
+                text(&mut random, first, 1),
+                text(&mut random, LETTERS, length),
+            ]
+            .concat();
             world.insert(name, text);
         }
         let photo = if low { (b"b", 20) } else { (b"z", 28) };
-        let photo = [random.text(photo.0, 1), random.text(LETTERS, photo.1)].concat();
+        let photo = [
+            text(&mut random, photo.0, 1),
+            text(&mut random, LETTERS, photo.1),
+        ]
+        .concat();
         world.insert("photo", photo);
-        world.insert("pin", random.text(LETTERS, 4));
+        world.insert("pin", text(&mut random, LETTERS, 4));
         let person = if low {
             "bbb".to_owned()
         } else {
-            random.text(LETTERS, 9)
+            text(&mut random, LETTERS, 9)
         };
         world.insert("person", person);
     }
@@ -275,39 +286,23 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The same values in each run, so that none fails by chance, and the system's own randomness where
-/// everything is tried. SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
-/// Generators").
-struct Random(u64);
+/// everything is tried.
+fn random() -> Result<Random> {
+    Ok(match std::env::var_os("CHAPERONE_FULL") {
+        Some(_) => Random::of_the_system()?,
+        None => Random::new(0x0707_0707_0707_0707),
+    })
+}
 
-impl Random {
-    fn new() -> Result<Random> {
-        let mut seed = [7_u8; 8];
-        if std::env::var_os("CHAPERONE_FULL").is_some() {
-            File::open("/dev/urandom")?.read_exact(&mut seed)?;
-        }
-        Ok(Random(u64::from_be_bytes(seed)))
-    }
+fn text(random: &mut Random, alphabet: &[u8], length: usize) -> String {
+    let letter = |random: &mut Random| alphabet.get(random.index(alphabet.len())).copied();
+    (0..length)
+        .map(|_| char::from(letter(random).unwrap_or(b'q')))
+        .collect()
+}
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)).checked_rem(bound).unwrap_or(0)
-    }
-
-    fn text(&mut self, alphabet: &[u8], length: usize) -> String {
-        (0..length)
-            .map(|_| {
-                let at = usize::try_from(self.below(alphabet.len() as u64)).unwrap_or(0);
-                char::from(alphabet.get(at).copied().unwrap_or(b'q'))
-            })
-            .collect()
-    }
-
-    fn digits(&mut self, length: usize) -> String {
-        self.text(b"0123456789", length)
-    }
+fn digits(random: &mut Random, length: usize) -> String {
+    text(random, b"0123456789", length)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::needs::{self, Need};
 use crate::options::Options;
 use crate::process::is_root;
 use crate::workspace::{self, BINARIES_VARIABLE, Profile};
-use crate::{cluster, licenses};
+use crate::{cluster, fuzz, licenses};
 
 /// What the tests take that need no cluster.
 const NEEDS: [Need; 16] = [
@@ -44,6 +44,9 @@ pub const CLUSTER_VARIABLE: &str = "CHAPERONE_CLUSTER";
 pub fn run(options: &Options) -> Result<()> {
     let mut phases = Phases::default();
     let mut wanted = NEEDS.to_vec();
+    if options.full {
+        wanted.push(Need::CxxCompiler);
+    }
     if is_root() {
         wanted.extend(cluster::NEEDS.iter().filter(|need| !NEEDS.contains(need)));
     }
@@ -77,6 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
     ];
     if options.full {
         variables.push(("CHAPERONE_FULL", "1"));
+        phases.run("fuzz", fuzz::run)?;
     }
     // Go takes as long as all tests that need no cluster, and those wait more than they compute.
     let kubernetes = is_root().then(|| std::thread::spawn(cluster::program::folder));

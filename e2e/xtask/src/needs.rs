@@ -33,6 +33,8 @@ const PYTHON_PACKAGES: [&str; 11] = [
 pub enum Need {
     /// The C compiler that links Rust and builds libpg_query.
     CCompiler,
+    /// A C++ compiler, for libFuzzer.
+    CxxCompiler,
     /// bindgen's libclang, for pg_query.
     LibClang,
     /// Server, psql and pgbench.
@@ -92,6 +94,7 @@ impl Need {
             Need::CCompiler => {
                 !runs("cc", &["--version"]) || !Path::new("/usr/include/stdio.h").exists()
             }
+            Need::CxxCompiler => !runs("c++", &["--version"]),
             Need::LibClang => !has_libclang(),
             Need::PostgreSql => postgres::bin_dir().is_none(),
             Need::Releases => !RELEASES.iter().all(Release::is_there),
@@ -128,6 +131,7 @@ impl Need {
     fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Need::CCompiler => &["gcc", "libc6-dev"],
+            Need::CxxCompiler => &["g++"],
             Need::LibClang => &["libclang-dev"],
             Need::PostgreSql => &["postgresql"],
             Need::Maven => &["maven"],
@@ -166,6 +170,7 @@ impl Need {
     fn title(self) -> &'static str {
         match self {
             Need::CCompiler => "a C compiler",
+            Need::CxxCompiler => "a C++ compiler",
             Need::LibClang => "libclang",
             Need::PostgreSql => "a PostgreSQL server (no service will be started)",
             Need::Releases => "PostgreSQL 13, 14, 16, 17 and 18, in the user's cache",

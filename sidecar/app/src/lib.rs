@@ -16,6 +16,7 @@ pub mod build;
 pub mod check;
 pub mod cli;
 pub mod listener;
+mod memory;
 pub mod run;
 mod serving;
 pub mod standalone;

@@ -42,6 +42,7 @@ pub fn run(options: &Standalone) -> anyhow::Result<()> {
             options.listen
         );
     }
+    crate::memory::provide_room();
     let (data_plane, control) = runtimes().context("the process's threads cannot be started")?;
     let handle = data_plane.handle().clone();
     let result = control.block_on(async { Process::start(options, handle)?.serve().await });

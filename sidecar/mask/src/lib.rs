@@ -18,7 +18,7 @@ mod masker;
 mod message;
 mod types;
 
-pub use detect::{Counts, DetectorUnsupported, Detectors, Match, Scanned};
+pub use detect::{Counts, Detectors, Match, Scanned};
 pub use mark::{HASH_PREFIX, MARK, carries_mark};
 pub use masker::{HashKey, Masker, Outcome, Wire};
 pub use message::sanitize_message;

@@ -75,7 +75,7 @@ pub enum Detector {
     Iban,
     /// E-mail addresses.
     EmailAddress,
-    /// Telephone numbers.
+    /// Telephone numbers (E.164; E.123; North American Numbering Plan).
     PhoneNumber,
     /// US social security numbers.
     UsSsn,
@@ -83,7 +83,7 @@ pub enum Detector {
     JsonWebToken,
     /// PEM private keys (RFC 7468).
     PrivateKey,
-    /// AWS access key ids.
+    /// AWS access key ids, and the secrets beside them.
     AwsAccessKey,
 }
 

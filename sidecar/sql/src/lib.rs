@@ -31,6 +31,7 @@ mod system;
 mod tests;
 mod verb;
 mod walk;
+mod weight;
 
 pub use catalog::{Catalog, Column, Definition, Function, Relation, RelationKind};
 pub use catalog_sql::CatalogBuilder;
@@ -43,3 +44,4 @@ pub use parse::{ParseError, Script, Statement, parse};
 pub use schema::catalog_of_schema;
 pub use setting::setting_access;
 pub use shape::shape;
+pub use weight::Room;

@@ -7,8 +7,7 @@ use chaperone_policy::Reason;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ParseResult, Token};
 
-/// The longest text that is parsed, in bytes: PostgreSQL messages are capped at as much.
-const MAX_TEXT: usize = 16 * 1024 * 1024;
+use crate::weight::Weight;
 
 /// Why a text cannot be classified at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +20,11 @@ pub enum ParseError {
         /// Byte offset into the text, where known.
         position: Option<usize>,
     },
-    /// The tree nests deeper than can be checked (postgres.md, Classification).
-    #[error("the statement nests too deeply to be checked; split it into smaller ones")]
+    /// The tree nests deeper, or is larger, than can be checked (postgres.md, Classification), or
+    /// there is no room for it beside those of other sessions.
+    #[error(
+        "the statement nests too deeply or is too large to be checked; split it into smaller ones, pass values as parameters, or use COPY"
+    )]
     TooComplex,
 }
 
@@ -50,16 +52,30 @@ pub struct Statement {
     pub text: Arc<str>,
     /// Where `text` begins in the script, in bytes.
     pub offset: usize,
-    tree: Arc<ParseResult>,
+    tree: Arc<Tree>,
     index: usize,
     /// The statement is the one that a PREPARE at `index` names.
     prepared: bool,
 }
 
+/// What one text was parsed to.
+struct Tree {
+    parsed: ParseResult,
+    weight: Weight,
+}
+
+impl Script {
+    /// About how much memory it takes, in bytes.
+    pub fn weight(&self) -> usize {
+        let first = self.statements.first();
+        first.map_or(0, |statement| statement.tree.weight.bytes())
+    }
+}
+
 impl Statement {
     /// The root of the statement's tree.
     pub(crate) fn node(&self) -> Option<&NodeEnum> {
-        let node = self.tree.stmts.get(self.index)?.stmt.as_ref()?;
+        let node = self.tree.parsed.stmts.get(self.index)?.stmt.as_ref()?;
         match node.node.as_ref()? {
             NodeEnum::PrepareStmt(prepare) if self.prepared => {
                 prepare.query.as_ref()?.node.as_ref()
@@ -88,6 +104,7 @@ impl Statement {
     }
 
     #[cfg(test)]
+    #[expect(clippy::unwrap_used, reason = "an empty text weighs nothing")]
     pub(crate) fn from_node(node: NodeEnum) -> Statement {
         let node = pg_query::Node { node: Some(node) };
         let raw = pg_query::protobuf::RawStmt {
@@ -97,9 +114,12 @@ impl Statement {
         Statement {
             text: "".into(),
             offset: 0,
-            tree: Arc::new(ParseResult {
-                version: 0,
-                stmts: vec![raw],
+            tree: Arc::new(Tree {
+                parsed: ParseResult {
+                    version: 0,
+                    stmts: vec![raw],
+                },
+                weight: Weight::of("").unwrap(),
             }),
             index: 0,
             prepared: false,
@@ -130,18 +150,19 @@ impl std::fmt::Debug for Statement {
 /// # Errors
 /// [`ParseError::Unparsable`] for what PostgreSQL's grammar refuses, [`ParseError::TooComplex`]
 /// for what it accepts and cannot be checked: deeper than 100 messages, more than the parser's
-/// 100 kB of stack, or longer than 16 MiB.
+/// 100 kB of stack, or a tree for which there is no [`crate::Room`].
 pub fn parse(text: &str) -> Result<Script, ParseError> {
-    if text.len() > MAX_TEXT {
-        return Err(ParseError::TooComplex);
-    }
+    let weight = Weight::of(text).ok_or(ParseError::TooComplex)?;
     // The library summarises each tree in ways that can panic; only the tree is wanted.
     let parsed = catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0)))
         .map_err(|_| unparsable("the statement could not be summarised".to_owned()))?
         .map_err(refusal)?;
-    let tree = Arc::new(parsed.protobuf);
-    let mut statements = Vec::with_capacity(tree.stmts.len());
-    for (index, raw) in tree.stmts.iter().enumerate() {
+    let tree = Arc::new(Tree {
+        parsed: parsed.protobuf,
+        weight,
+    });
+    let mut statements = Vec::with_capacity(tree.parsed.stmts.len());
+    for (index, raw) in tree.parsed.stmts.iter().enumerate() {
         let (offset, text) = piece(text, raw.stmt_location, raw.stmt_len)
             .ok_or_else(|| unparsable("the statement's place in the text is unknown".to_owned()))?;
         statements.push(Statement {

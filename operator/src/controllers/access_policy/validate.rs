@@ -1,8 +1,7 @@
 //! Accepted and ResolvedRefs of a policy. Pure.
 
-use chaperone_crds::{AccessPolicy, ConditionReason, ConditionType, Detector};
-use chaperone_mask::Detectors;
-use chaperone_policy::{NamedPolicy, Strategy, check};
+use chaperone_crds::{AccessPolicy, ConditionReason, ConditionType};
+use chaperone_policy::{NamedPolicy, check};
 
 use crate::controllers::conditions::Finding;
 
@@ -53,36 +52,10 @@ fn problems(policy: &AccessPolicy, namespace: &str, name: &str) -> Vec<String> {
             spec: &policy.spec,
         }],
     );
-    let mut problems: Vec<String> = invalid
+    invalid
         .into_iter()
         .map(|invalid| format!("{}: {}", invalid.path, invalid.message))
-        .collect();
-    // Detectors that this version does not have are refused, so that nobody believes in them.
-    for (index, masking) in policy.spec.masking.iter().enumerate() {
-        for (position, detector) in masking.detectors.iter().enumerate() {
-            let asked = [(of_policy(*detector), Strategy::Redact)];
-            if let Err(error) = Detectors::new(&asked) {
-                problems.push(format!(
-                    "spec.masking[{index}].detectors[{position}]: {error}"
-                ));
-            }
-        }
-    }
-    problems
-}
-
-fn of_policy(detector: Detector) -> chaperone_policy::Detector {
-    use chaperone_policy::Detector as To;
-    match detector {
-        Detector::PaymentCard => To::PaymentCard,
-        Detector::Iban => To::Iban,
-        Detector::EmailAddress => To::EmailAddress,
-        Detector::PhoneNumber => To::PhoneNumber,
-        Detector::UsSsn => To::UsSsn,
-        Detector::JsonWebToken => To::JsonWebToken,
-        Detector::PrivateKey => To::PrivateKey,
-        Detector::AwsAccessKey => To::AwsAccessKey,
-    }
+        .collect()
 }
 
 fn listed<'a>(problems: impl Iterator<Item = &'a str>) -> String {
@@ -149,14 +122,5 @@ spec:
         assert!(findings[0].good);
         assert_eq!(findings[1].reason, "ConnectionNotFound");
         assert_eq!(findings[1].message, "one; two");
-    }
-
-    #[test]
-    fn a_detector_that_does_not_exist_yet_is_refused() {
-        let policy =
-            policy("masking: [{name: phones, detectors: [PhoneNumber], strategy: Redact}]");
-        let findings = validate(&policy, "shop", "report", &[]);
-        assert!(!findings[0].good);
-        assert!(findings[0].message.contains("spec.masking[0].detectors[0]"));
     }
 }

@@ -33,6 +33,7 @@ use crate::serving::runtimes;
 /// Whatever keeps it from starting: its environment, its volumes, an address in use.
 pub fn run(options: &Run) -> anyhow::Result<()> {
     let settings = settings::Settings::new(options)?;
+    crate::memory::provide_room();
     let (data_plane, control) = runtimes().context("the process's threads cannot be started")?;
     let handle = data_plane.handle().clone();
     let result = control.block_on(async {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use chaperone_control::{ConnectionSnapshot, Snapshot};
 use chaperone_identity::{Providers, Source};
-use chaperone_manifests::policies::compile_set;
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
 use super::settings::Listen;
@@ -148,9 +147,7 @@ fn policies(
             spec: &policy.spec,
         })
         .collect();
-    compile_set(&named, &policies, |_, path, message| {
-        format!("{path}: {message}")
-    })
+    PolicySet::compile(&named, &policies)
 }
 
 fn nothing(listen: &Listen, denied: Suspension) -> Ready {

@@ -4,8 +4,10 @@
 //! planned for is masked whole: order and number of columns are proven, never guessed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::BytesMut;
+use chaperone_mask::{Detectors, Masker, Wire};
 use chaperone_sql::CopyFormat;
 
 use super::masks::{ColumnPlan, Treatment};
@@ -335,12 +337,34 @@ impl CopyMask {
     }
 }
 
+/// Masks the first row of a COPY TO STDOUT as a session does, its columns taken for text: the way in
+/// for whoever has rows of its own to try (`sidecar/fuzz`).
+pub fn mask_copy(
+    (format, options): (CopyFormat, &BTreeMap<String, String>),
+    treatments: &[Treatment],
+    (masker, detectors): (Arc<Masker>, Arc<Detectors>),
+    row: &[u8],
+    out: &mut Vec<u8>,
+) -> u64 {
+    const TEXT: u32 = 25;
+    let column = |treatment: &Treatment| ColumnPlan {
+        treatment: *treatment,
+        type_oid: TEXT,
+        wire: Wire::Text,
+        name: String::new(),
+    };
+    let columns = treatments.iter().map(column).collect();
+    let masks = Masks {
+        masker,
+        detectors: Some(detectors),
+    };
+    CopyMask::new(format, options, Some(columns)).row(row, &masks, out)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
-    use chaperone_mask::{HashKey, Masker, Wire};
+    use chaperone_mask::HashKey;
     use chaperone_policy::{Strategy, Typed};
 
     use super::*;

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use super::errors::error_response;
 use super::expect::{Expected, Running};
 use super::hold::Held;
+use super::large::LargeMessage;
 use super::names::Names;
 use super::statements::Environment;
 use super::target::TargetWriter;
@@ -30,11 +31,11 @@ use crate::codec::{Frame, FrameError, ProtocolError, Severity, TransactionStatus
 use crate::server::CancelHandle;
 
 /// Bytes that may wait for one side before the other is no longer read.
-const BACKLOG: usize = 512 * 1024;
+const BACKLOG: usize = 256 * 1024;
 /// Evidence that may wait in memory before the sockets wait for it.
 pub(crate) const RECORD_BACKLOG: usize = 256 * 1024;
 /// Bytes recorded at a time.
-const RECORD_PIECE: usize = 1024 * 1024;
+const RECORD_PIECE: usize = 128 * 1024;
 /// For the last bytes of a session to be written.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 /// How often buffered evidence is written when nothing else makes it.
@@ -99,6 +100,9 @@ pub(crate) struct Engine<'a> {
     server_reader: StreamReader,
     server_writer: StreamWriter,
     server_buffer: ReadBuffer,
+    /// What their large messages take, until they have gone on.
+    agent_room: LargeMessage,
+    server_room: LargeMessage,
     /// TLS keeps bytes of its own that a write does not wait for.
     flush_agent: bool,
     flush_server: bool,
@@ -211,6 +215,8 @@ impl<'a> Engine<'a> {
             server_reader,
             server_writer,
             server_buffer,
+            agent_room: LargeMessage::default(),
+            server_room: LargeMessage::default(),
             flush_agent: false,
             flush_server: false,
             target,
@@ -292,6 +298,10 @@ impl<'a> Engine<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.give_room_back();
+            if self.server_room.waits() {
+                self.backend_messages().await?;
+            }
             if self.unblock() && self.frontend_messages().await? {
                 return Ok(Closed::ByAgent);
             }
@@ -365,8 +375,9 @@ impl<'a> Engine<'a> {
             && self.agent_buffer.len() >= BACKLOG;
         let read_agent = !frontend_paused
             && self.target.pending().len() < BACKLOG
-            && self.agent_buffer.len() < self.agent_buffer.cap();
-        let read_server = self.out.len() < BACKLOG;
+            && self.agent_buffer.len() < self.agent_buffer.cap()
+            && !self.agent_room.waits();
+        let read_server = self.out.len() < BACKLOG && !self.server_room.waits();
         let (answer, reminder) = match &mut self.blocked {
             Some(Blocked::Held(held)) => (Some(&mut held.waiting.answer), Some(held.remind_at)),
             _ => (None, None),
@@ -401,6 +412,16 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Large messages that have gone on take no room any more.
+    fn give_room_back(&mut self) {
+        if self.pending.is_none() && self.target.pending().len() < BACKLOG {
+            self.agent_room.give_back(self.agent_buffer.as_slice());
+        }
+        if self.out.len() < BACKLOG {
+            self.server_room.give_back(self.server_buffer.as_slice());
+        }
+    }
+
     /// Whether the frontend may go on.
     fn unblock(&mut self) -> bool {
         let over = match &self.blocked {
@@ -431,6 +452,12 @@ impl<'a> Engine<'a> {
             return Ok(Some(frame));
         }
         let limit = self.shared.bounds.frontend_frame;
+        if !self
+            .agent_room
+            .is_there(self.agent_buffer.as_slice(), limit)?
+        {
+            return Ok(None);
+        }
         frame::next(self.agent_buffer.bytes_mut(), limit)
             .map_err(|error| Fault::new(error.reason(), error.to_string()))
     }
@@ -438,6 +465,12 @@ impl<'a> Engine<'a> {
     /// The next whole message of the server.
     pub(crate) fn next_backend(&mut self) -> Result<Option<Frame>, Fault> {
         let limit = self.shared.bounds.backend_frame;
+        if !self
+            .server_room
+            .is_there(self.server_buffer.as_slice(), limit)?
+        {
+            return Ok(None);
+        }
         frame::next(self.server_buffer.bytes_mut(), limit).map_err(|error| match error {
             FrameError::TooLarge { length, limit, .. } => Fault::new(
                 Reason::LimitExceeded,

@@ -165,7 +165,7 @@ impl Engine<'_> {
         if !self.flow.refresh().map_err(Fault)? {
             return Ok(());
         }
-        let (masks, record_masks) = super::startup::masks(self.shared, self.flow.policy())?;
+        let (masks, record_masks) = super::startup::masks(self.shared, self.flow.policy());
         self.masks = masks;
         self.record_masks = record_masks;
         // Results that come are planned under the policy of now, whatever was classified before.

@@ -34,7 +34,7 @@ pub(crate) fn fields_of(description: &RowDescription<'_>) -> Vec<ResultField> {
 
 /// What happens to one column of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Treatment {
+pub enum Treatment {
     /// Passed on as it is.
     Pass,
     /// Looked through by the detectors.

@@ -12,6 +12,7 @@
 //! - `backend`, `results`: what the server says;
 //! - `environment`: which names mean what: catalog facts, search path, masks;
 //! - `hold`: a command that waits for a human; `copy`, `copy_in`: COPY data both ways;
+//! - `large`: room for large messages, of all sessions together;
 //! - `names`, `expect`: prepared statements, portals, cursors, and outstanding replies.
 //!
 //! It decides nothing, records only through `enforce`, and masks only by `chaperone-mask`.
@@ -30,6 +31,7 @@ mod extended;
 mod frontend;
 mod handshake;
 mod hold;
+mod large;
 mod masks;
 mod names;
 mod results;
@@ -54,7 +56,11 @@ use tokio::sync::Semaphore;
 use crate::server;
 
 pub use cancel::CancelRegistry;
+#[doc(hidden)]
+pub use copy::mask_copy;
 pub use handshake::APPLICATION_PROTOCOL;
+#[doc(hidden)]
+pub use masks::Treatment as CopyTreatment;
 pub use statements::Statements;
 
 /// Bounds and deadlines of a session. The defaults are what the product ships with.

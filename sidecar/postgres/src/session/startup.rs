@@ -168,7 +168,7 @@ async fn log_in(
     }
     let database = database(connection, startup)?;
     let settings = settings(flow, startup).await?;
-    let (masks, record_masks) = masks(connection, flow.policy())?;
+    let (masks, record_masks) = masks(connection, flow.policy());
     let mut target = connection.target.clone();
     target.database.clone_from(&database);
     let deadline = tokio::time::Instant::now() + connection.bounds.connect;
@@ -332,32 +332,26 @@ async fn settings(flow: &mut Flow, startup: &Startup) -> Result<Vec<(String, Str
 }
 
 /// What masks values under this policy: for the agent, and for the record.
-pub(super) fn masks(connection: &Connection, policy: &Policy) -> Result<(Masks, Masks), Fault> {
+pub(super) fn masks(connection: &Connection, policy: &Policy) -> (Masks, Masks) {
     let of = |masking: &Masking| {
         let rules: Vec<_> = masking
             .detectors()
             .iter()
             .map(|rule| (rule.detector, rule.strategy))
             .collect();
-        let detectors = if rules.is_empty() {
-            None
-        } else {
-            let made = Detectors::new(&rules)
-                .map_err(|error| Fault::new(error.reason(), error.to_string()))?;
-            Some(Arc::new(made))
-        };
-        Ok::<_, Fault>(Masks {
+        let detectors = (!rules.is_empty()).then(|| Arc::new(Detectors::new(&rules)));
+        Masks {
             masker: Arc::clone(&connection.masker),
             detectors,
-        })
+        }
     };
-    let agent = of(policy.masking())?;
+    let agent = of(policy.masking());
     let record = if policy.is_observing() {
-        of(policy.record_masking())?
+        of(policy.record_masking())
     } else {
         agent.clone()
     };
-    Ok((agent, record))
+    (agent, record)
 }
 
 /// What the agent is told once the server has let us in.

@@ -171,8 +171,8 @@ struct Environments {
     known: Vec<Arc<Environment>>,
 }
 
-/// Bytes of SQL text that are kept classified, per connection.
-const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of texts and their trees that are kept classified, per connection.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// A text longer than this is not worth keeping.
 const CACHEABLE_TEXT: usize = 64 * 1024;
 /// A text longer than this is not looked at for its shape.
@@ -186,10 +186,8 @@ impl Statements {
         Self {
             texts: Cache::builder()
                 .max_capacity(CACHE_BYTES)
-                // A tree weighs a small multiple of its text.
-                .weigher(|text: &Arc<str>, _| {
-                    u32::try_from(text.len().saturating_mul(2).saturating_add(512))
-                        .unwrap_or(u32::MAX)
+                .weigher(|_, known: &Arc<Text>| {
+                    u32::try_from(known.script.weight().saturating_add(512)).unwrap_or(u32::MAX)
                 })
                 .build(),
             environments: Mutex::new(Environments::default()),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use xtask::random::Random;
+
 /// Tables and views of `e2e/corpus/ordinary.sql` and the seed that have a column `id`.
 const TABLES: &[&str] = &[
     "notes",
@@ -41,7 +43,7 @@ const PATHS: &[&str] = &[
 const DEPTH: usize = 3;
 
 pub(crate) struct Generator {
-    state: u64,
+    random: Random,
     /// WITH queries in scope, all with a column `id`.
     scope: Vec<String>,
     names: usize,
@@ -51,7 +53,7 @@ pub(crate) struct Generator {
 impl Generator {
     pub(crate) fn new(seed: u64) -> Generator {
         Generator {
-            state: seed,
+            random: Random::new(seed),
             scope: Vec::new(),
             names: 0,
             qualify: false,
@@ -396,13 +398,7 @@ impl Generator {
         self.below(one_in) == 0
     }
 
-    /// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators").
     fn below(&mut self, bound: usize) -> usize {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        usize::try_from(mixed % bound as u64).unwrap()
+        self.random.index(bound)
     }
 }

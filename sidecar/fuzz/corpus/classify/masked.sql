@@ -1,0 +1,1 @@
+SELECT c.*, upper(email) FROM customers c, LATERAL (SELECT c.card_number) l WHERE id = 1

@@ -1,0 +1,1 @@
+WITH w AS (UPDATE customers SET credit = 0 RETURNING *) INSERT INTO notes SELECT id, email FROM w ON CONFLICT (id) DO UPDATE SET body = 'x'

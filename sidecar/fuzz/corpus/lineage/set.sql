@@ -1,0 +1,1 @@
+SET search_path = app, public; ALTER ROLE a PASSWORD 'secret'; PREPARE p AS SELECT $1::int; EXECUTE p(1)
