@@ -179,7 +179,9 @@ impl Need {
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
-            Need::PythonPackages => "Python's drivers, cryptography and Node.js, in a venv under target/",
+            Need::PythonPackages => {
+                "Python's drivers, cryptography and Node.js, in a venv under target/"
+            }
             Need::Jdk => "a Java compiler",
             Need::Ruby => "Ruby's pg and ActiveRecord",
             Need::Drivers => "the drivers of e2e/drivers, under target/",

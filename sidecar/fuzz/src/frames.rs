@@ -21,7 +21,7 @@ pub(crate) fn frames(data: &[u8]) -> Vec<Frame> {
         let (before, after) = data.split_at_checked(at).unwrap_or((data, &[]));
         assert_eq!(
             taken(&[before, after]),
-            (frames.clone(), end.clone()),
+            (frames.clone(), end),
             "cut at {at}"
         );
     }

@@ -40,8 +40,11 @@ pub use startup::startup;
 pub use statement::{classify, lineage};
 pub use values::values;
 
+/// Checks its properties on any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("startup", startup),
     ("frontend", frontend),
     ("backend", backend),

@@ -1,7 +1,6 @@
 //! A hostile server while the sidecar logs in to it.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -65,29 +64,25 @@ fn next_address() -> SocketAddr {
 }
 
 /// How the session that came about was let in; it is over then, or the server would wait for more.
-fn attempt(
-    address: SocketAddr,
-) -> impl Future<Output = Result<AuthenticationMethod, ConnectError>> {
-    async move {
-        let target = Target {
-            host: address.ip().to_string(),
-            port: address.port(),
-            database: "orders".to_owned(),
-            tls: TlsClient::disabled(),
-        };
-        let credential = Credential {
-            username: "agent".to_owned(),
-            proof: Proof::Password(Secret::from(PASSWORD.to_owned())),
-        };
-        let options = ConnectOptions {
-            allow_special: AllowSpecial::LiteralLoopback,
-            allow_md5: false,
-            allow_cleartext: false,
-            deadline: tokio::time::Instant::now() + DEADLINE,
-        };
-        let connection = connect(&Resolver::new(), &target, &credential, &[], &options).await?;
-        Ok(connection.authentication)
-    }
+async fn attempt(address: SocketAddr) -> Result<AuthenticationMethod, ConnectError> {
+    let target = Target {
+        host: address.ip().to_string(),
+        port: address.port(),
+        database: "orders".to_owned(),
+        tls: TlsClient::disabled(),
+    };
+    let credential = Credential {
+        username: "agent".to_owned(),
+        proof: Proof::Password(Secret::from(PASSWORD.to_owned())),
+    };
+    let options = ConnectOptions {
+        allow_special: AllowSpecial::LiteralLoopback,
+        allow_md5: false,
+        allow_cleartext: false,
+        deadline: tokio::time::Instant::now() + DEADLINE,
+    };
+    let connection = connect(&Resolver::new(), &target, &credential, &[], &options).await?;
+    Ok(connection.authentication)
 }
 
 /// Says `data`, and returns what it was told.

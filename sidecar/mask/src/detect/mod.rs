@@ -70,11 +70,14 @@ pub struct Detectors {
     rules: Vec<Rule>,
 }
 
+/// Tells every match in a text.
+type Find = fn(&str, &mut dyn FnMut(Range<usize>));
+
 #[derive(Debug, Clone)]
 struct Rule {
     detector: Detector,
     strategy: Strategy,
-    find: fn(&str, &mut dyn FnMut(Range<usize>)),
+    find: Find,
     /// Marks of [`Seen`] without all of which a text holds no match.
     needs: u8,
 }
@@ -138,7 +141,7 @@ impl Detectors {
     pub fn new(rules: &[(Detector, Strategy)]) -> Detectors {
         let mut prepared: Vec<Rule> = Vec::with_capacity(rules.len());
         for (detector, strategy) in rules {
-            let (find, needs): (fn(&str, &mut dyn FnMut(Range<usize>)), u8) = match detector {
+            let (find, needs): (Find, u8) = match detector {
                 Detector::PaymentCard => (card::find, Seen::DIGIT),
                 Detector::EmailAddress => (email::find, Seen::AT | Seen::DOT),
                 Detector::Iban => (iban::find, Seen::DIGIT | Seen::LETTER),

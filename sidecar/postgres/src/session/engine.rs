@@ -307,12 +307,13 @@ impl<'a> Engine<'a> {
             }
             self.record_all_output().await?;
             self.relieve_record().await?;
+            let event = self.next_event(&mut tick).await;
+            // Before anything that has come is looked at: it is decided on under the policy of now.
             if self.policy.has_changed().unwrap_or(false) {
                 self.policy.mark_unchanged();
                 self.policy_changed().await?;
-                continue;
             }
-            match self.next_event(&mut tick).await {
+            match event {
                 Event::Agent(read) => match read {
                     Ok(0) | Err(_) => return Ok(Closed::ByAgent),
                     Ok(_) => {}
@@ -384,7 +385,7 @@ impl<'a> Engine<'a> {
         };
         let cancelling = self.stopping.as_mut();
         // Policies and drains are looked for each turn, and every tick makes one: to wait for them
-        // here would take two locks that all sessions share, several times a statement.
+        // here would take locks that all sessions share, several times a statement.
         let draining = self.drain.is_draining();
         let to_server = self.target.bytes();
         // What is rare comes first, or a stream that never pauses would starve it.
