@@ -1,6 +1,7 @@
 //! Memory is flat: in the size of a result, and in the number of sessions that came and went; and
 //! what a container gets is enough, whatever agents and servers do.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +18,9 @@ const ROOM: u64 = 24 * 1024;
 
 /// The limit of the chart's sidecar, in bytes.
 const CONTAINER: u64 = 64 << 20;
+
+/// A storm takes the connections that the database has: the tests wait for each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Everything, as large as the promise says; otherwise as much as shows the slope.
 fn is_full() -> bool {
@@ -50,6 +54,7 @@ fn lab() -> Result<Lab> {
 
 #[test]
 fn memory_is_flat() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mebibytes, sessions) = if is_full() { (1024, 2_000) } else { (256, 400) };
     let lab = lab()?;
     let mut running = lab.start()?;
@@ -133,6 +138,7 @@ const ATTACKS: [(&str, Attack); 8] = [
 
 #[test]
 fn sixty_four_megabytes_are_enough() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = lab()?;
     let limit = MemoryLimit::new(CONTAINER)?;
     let running = match &limit {
@@ -351,6 +357,9 @@ fn huge_parameters(running: &Running<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Rows of 1 MiB that a message takes, where the largest is of 7 MiB.
+const LARGE_ROWS: usize = 6;
+
 fn copies(running: &Running<'_>) -> Result<()> {
     let rows = if is_full() { 1024 } else { 96 };
     let mut client = running.client()?;
@@ -363,6 +372,9 @@ fn copies(running: &Running<'_>) -> Result<()> {
     for _ in 0..rows {
         client.send(&message(b'd', row.as_bytes()))?;
     }
+    // And as many in one as there is room for.
+    client.send(&message(b'd', row.repeat(LARGE_ROWS).as_bytes()))?;
+    let rows = rows + LARGE_ROWS;
     let done = client.exchange(&message(b'c', b""))?.ok()?;
     ensure!(
         done.commands() == [format!("COPY {rows}")],

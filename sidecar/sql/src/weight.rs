@@ -10,12 +10,44 @@ const TOKEN: usize = 320;
 const COPIES: usize = 6;
 /// Below it a tree is not accounted for: sessions and caches bound how many of those there are.
 const SMALL: usize = 1 << 20;
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(Room::OF_64_MIB);
+static BUDGET: Budget = Budget::new(Room::OF_64_MIB);
+
+/// What there is of it, and what of that is taken, in bytes.
+#[derive(Debug)]
+struct Budget {
+    most: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Budget {
+    const fn new(most: usize) -> Budget {
+        Budget {
+            most: AtomicUsize::new(most),
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn take(&'static self, bytes: usize) -> Option<Room> {
+        let most = self.most();
+        let sum = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= most);
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum)
+            .ok()
+            .map(|_| Room {
+                budget: self,
+                bytes,
+            })
+    }
+}
 
 /// A part of what large things may take together; given back when it is dropped.
 #[derive(Debug)]
 pub struct Room {
+    budget: &'static Budget,
     bytes: usize,
 }
 
@@ -26,22 +58,17 @@ impl Room {
 
     /// Says how much there is of it for the whole process, in bytes.
     pub fn provide(bytes: usize) {
-        MOST.store(bytes, Ordering::Relaxed);
+        BUDGET.most.store(bytes, Ordering::Relaxed);
     }
 
     /// What there is of it, in bytes, taken or not.
     pub fn most() -> usize {
-        MOST.load(Ordering::Relaxed)
+        BUDGET.most()
     }
 
     /// Takes `bytes`; none where the others have left less.
     pub fn take(bytes: usize) -> Option<Room> {
-        let most = Room::most();
-        let sum = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= most);
-        TAKEN
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum)
-            .ok()
-            .map(|_| Room { bytes })
+        BUDGET.take(bytes)
     }
 
     /// How much.
@@ -52,7 +79,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        TAKEN.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -66,6 +93,10 @@ pub(crate) struct Weight {
 impl Weight {
     /// That of the tree of `text`; none for one that is too large, by itself or beside what is there.
     pub(crate) fn of(text: &str) -> Option<Weight> {
+        Weight::within(&BUDGET, text)
+    }
+
+    fn within(budget: &'static Budget, text: &str) -> Option<Weight> {
         let bytes = text
             .len()
             .saturating_mul(COPIES)
@@ -73,8 +104,8 @@ impl Weight {
         let room = match bytes {
             0..=SMALL => None,
             // Two of the largest, and a little beside them.
-            _ if bytes > Room::most() / 9 * 4 => return None,
-            _ => Some(Room::take(bytes)?),
+            _ if bytes > budget.most() / 9 * 4 => return None,
+            _ => Some(budget.take(bytes)?),
         };
         Some(Weight { bytes, _room: room })
     }
@@ -143,18 +174,20 @@ mod tests {
 
     #[test]
     fn what_all_trees_take_together_is_bounded_and_given_back() {
+        static BUDGET: Budget = Budget::new(Room::OF_64_MIB);
+        let weight = |text: &str| Weight::within(&BUDGET, text);
         let text = format!("SELECT '{}'", "x".repeat(2_700_000));
-        let first = Weight::of(&text).unwrap();
+        let first = weight(&text).unwrap();
         assert!(first.bytes() > 16_000_000);
-        let second = Weight::of(&text);
+        let second = weight(&text);
         assert!(
-            second.is_some() && Weight::of(&text).is_none(),
+            second.is_some() && weight(&text).is_none(),
             "there is room for two"
         );
         drop(second);
-        assert!(Weight::of("SELECT 1").is_some());
+        assert!(weight("SELECT 1").is_some());
         drop(first);
-        assert!(Weight::of(&text).is_some());
-        assert!(Weight::of(&"1,".repeat(1 << 20)).is_none());
+        assert!(weight(&text).is_some());
+        assert!(weight(&"1,".repeat(1 << 20)).is_none());
     }
 }
