@@ -7,10 +7,14 @@
     clippy::indexing_slicing
 )]
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use chaperone_e2e::cluster::chaperone::{RAW, READ, Shop, assert_masked, operator_logs};
 use chaperone_e2e::cluster::{Kubectl, Namespace, unavailable};
+use chaperone_e2e::{clients, lab};
 use serde_json::Value;
+use xtask::process::Scratch;
 
 /// The newest session of this shop's subject that `fits`.
 fn session(shop: &Shop, fits: impl Fn(&Value) -> bool) -> Result<Value> {
@@ -92,6 +96,30 @@ fn every_command_works_on_a_cluster() -> Result<()> {
     let other = admin.plugin(&["verify", "--key", "SHA256:somebody-elses"])?;
     assert_eq!(other.code, Some(1), "{}", other.all());
     assert!(other.out.contains("KeyMismatch"), "{}", other.out);
+
+    // What is handed on proves itself without the cluster, to a second reader too; cut, to nobody.
+    let scratch = Scratch::new("bundle")?;
+    let file = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
+    let bundle = file("read.tar");
+    admin.plugin(&["export", &read, "--to", &bundle])?.ok()?;
+    let offline = |bundle: &str| -> Result<(bool, bool)> {
+        let mut first = Command::new(&lab::binaries()?.plugin);
+        first.args(["verify", "--bundle", bundle, "--key", &fingerprint]);
+        let mut second = clients::verifier("verify.py")?;
+        second.arg(bundle);
+        let second: Value = serde_json::from_str(&clients::run(second, "")?.out)?;
+        Ok((
+            clients::run(first, "")?.code == Some(0),
+            second["ok"] == true && second["key"] == fingerprint,
+        ))
+    };
+    assert_eq!(offline(&bundle)?, (true, true));
+    let mut bytes = std::fs::read(&bundle)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let changed = file("changed.tar");
+    std::fs::write(&changed, bytes)?;
+    assert_eq!(offline(&changed)?, (false, false));
 
     // An auditor may, a stranger may not.
     let stranger = Kubectl::admin().impersonating("mallory", &["system:authenticated"]);
