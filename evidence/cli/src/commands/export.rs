@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use chaperone_evidence::SessionId;
 use chaperone_evidence::audit::bundle::{self, BundleError, Files};
+use chaperone_evidence::{BreakReason, Selection, SessionId};
 
 use super::Answer;
 use super::sessions::{selected, since};
@@ -15,7 +16,12 @@ use crate::cli::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
 use crate::progress::Progress;
-use crate::source::{Evidence, Found, Source};
+use crate::source::{Evidence, Found, Scratch, Source};
+
+/// How long what was just recorded may take into the signed log.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes the bundle of the sessions that are asked for.
 pub(crate) fn run(
@@ -30,16 +36,15 @@ pub(crate) fn run(
             "a bundle is no text: name a file with --to, or redirect the output".to_owned(),
         ));
     }
-    let evidence = source.evidence()?;
+    let mut evidence = source.evidence()?;
     let found = wanted(&evidence, args, namespace)?;
     if found.is_empty() {
         note("no session matches");
         return Ok(Answer::No);
     }
     let sessions: Vec<SessionId> = found.iter().map(|found| found.session.id).collect();
-    let stores: BTreeSet<&Path> = found.iter().map(|found| found.dir.as_path()).collect();
     let progress = Progress::start("making the bundle");
-    let files = files(&evidence, &stores, &sessions)?;
+    let files = proven(source, &mut evidence, found)?;
     drop(progress);
     match &args.to {
         None => {
@@ -78,11 +83,64 @@ fn wanted(
     Ok(found)
 }
 
+/// Makes the bundle, and verifies it as its reader will: nobody is handed one that does not show what
+/// it was made for. What has just been recorded is waited for until it is in the signed log.
+fn proven(
+    source: &Source,
+    evidence: &mut Evidence,
+    mut found: Vec<Found>,
+) -> Result<Files, CliError> {
+    let sessions: Vec<SessionId> = found.iter().map(|found| found.session.id).collect();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stores: BTreeSet<&Path> = found.iter().map(|found| found.dir.as_path()).collect();
+        let why_not = match files(evidence, &stores, &sessions)? {
+            Err(why) => why,
+            Ok(files) => {
+                let scratch = Scratch::new()?;
+                let told =
+                    bundle::verify_bundle(&files, None, None, &Selection::All, scratch.path())?;
+                let breaks = told.report.breaks;
+                let missing = breaks
+                    .iter()
+                    .find(|one| one.session.is_none() && one.reason == BreakReason::SessionMissing);
+                match (missing, breaks.first()) {
+                    (Some(missing), _) => {
+                        format!("{}; it is not in the signed log yet", missing.detail)
+                    }
+                    // Evidence that is broken is worth handing on, too.
+                    (None, Some(first)) => {
+                        note(&format!(
+                            "what is exported does not verify: {} ({})",
+                            first.detail,
+                            first.reason.as_str()
+                        ));
+                        return Ok(files);
+                    }
+                    (None, None) => return Ok(files),
+                }
+            }
+        };
+        if Instant::now() >= deadline {
+            return Err(CliError::Usage(format!(
+                "{why_not}; try again in a minute, and see `kubectl chaperone doctor` if that does not help"
+            )));
+        }
+        std::thread::sleep(PAUSE);
+        source.refresh(evidence)?;
+        found = sessions
+            .iter()
+            .map(|id| evidence.session(&id.to_string()))
+            .collect::<Result<_, _>>()?;
+    }
+}
+
+/// The bundle's files; within, why nothing can be proven.
 fn files(
     evidence: &Evidence,
     stores: &BTreeSet<&Path>,
     sessions: &[SessionId],
-) -> Result<Files, CliError> {
+) -> Result<Result<Files, String>, CliError> {
     let made = match evidence {
         Evidence::Folder(dir) => bundle::of_folder(dir, sessions),
         Evidence::Log(log) => {
@@ -98,10 +156,11 @@ fn files(
             bundle::of_log(log.collected(), &public, &stores, sessions)
         }
     };
-    made.map_err(|error| match error {
-        BundleError::Store(error) => CliError::Evidence(error),
-        error @ BundleError::Unprovable(_) => CliError::Usage(error.to_string()),
-    })
+    match made {
+        Ok(files) => Ok(Ok(files)),
+        Err(BundleError::Store(error)) => Err(CliError::Evidence(error)),
+        Err(error @ BundleError::Unprovable(_)) => Ok(Err(error.to_string())),
+    }
 }
 
 /// Writes the file whole or not at all, for nobody else to read; never over another.
