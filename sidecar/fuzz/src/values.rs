@@ -10,18 +10,6 @@ const TYPES: [u32; 16] = [
     16, 17, 20, 25, 114, 142, 600, 701, 1009, 1016, 1082, 1700, 2249, 2287, 3802, 20_000,
 ];
 
-/// All of them.
-pub(crate) const EVERY: [Detector; 8] = [
-    Detector::PaymentCard,
-    Detector::Iban,
-    Detector::EmailAddress,
-    Detector::PhoneNumber,
-    Detector::UsSsn,
-    Detector::JsonWebToken,
-    Detector::PrivateKey,
-    Detector::AwsAccessKey,
-];
-
 /// Two bytes of control (type, format and strategy), then a value.
 pub fn values(data: &[u8]) {
     let ([kind, how], value) = control::<2>(data);
@@ -159,7 +147,7 @@ fn strategy(byte: u8) -> Strategy {
 }
 
 pub(crate) fn detectors(strategy: Strategy) -> Detectors {
-    Detectors::new(&EVERY.map(|detector| (detector, strategy)))
+    Detectors::new(&Detector::ALL.map(|detector| (detector, strategy)))
 }
 
 pub(crate) fn masker() -> Masker {

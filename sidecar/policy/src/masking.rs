@@ -87,6 +87,20 @@ pub enum Detector {
     AwsAccessKey,
 }
 
+impl Detector {
+    /// Every one.
+    pub const ALL: [Detector; 8] = [
+        Detector::PaymentCard,
+        Detector::Iban,
+        Detector::EmailAddress,
+        Detector::PhoneNumber,
+        Detector::UsSsn,
+        Detector::JsonWebToken,
+        Detector::PrivateKey,
+        Detector::AwsAccessKey,
+    ];
+}
+
 /// How one column is masked: the strictest of all rules that name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnMask {

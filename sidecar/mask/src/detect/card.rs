@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::{before, is_digit};
+use super::{before, first, is_digit};
 
 const SHORTEST: usize = 13;
 const LONGEST: usize = 19;
@@ -18,7 +18,7 @@ const SHORTEST_GROUP: usize = 3;
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(start) = next_group(bytes, at) {
+    while let Some(start) = first(bytes, at, u8::is_ascii_digit) {
         let group_end = end_of_digits(bytes, start);
         at = match longest_from(bytes, start) {
             Some(end) if !is_fraction(bytes, start) => {
@@ -28,11 +28,6 @@ pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
             _ => group_end,
         };
     }
-}
-
-fn next_group(bytes: &[u8], from: usize) -> Option<usize> {
-    let offset = bytes.get(from..)?.iter().position(u8::is_ascii_digit)?;
-    Some(from + offset)
 }
 
 fn end_of_digits(bytes: &[u8], from: usize) -> usize {
@@ -154,9 +149,7 @@ mod tests {
     use super::{find, is_issued, luhn};
 
     fn all(text: &str) -> Vec<&str> {
-        let mut ranges = Vec::new();
-        find(text, &mut |range| ranges.push(range));
-        ranges.into_iter().map(|range| &text[range]).collect()
+        super::super::tests::all(find, text)
     }
 
     /// The networks' published test numbers.

@@ -103,12 +103,11 @@ mod tests {
     )]
     use proptest::prelude::*;
 
+    use super::super::tests::assert_disjoint;
     use super::find;
 
     fn all(text: &str) -> Vec<&str> {
-        let mut ranges = Vec::new();
-        find(text, &mut |range| ranges.push(range));
-        ranges.into_iter().map(|range| &text[range]).collect()
+        super::super::tests::all(find, text)
     }
 
     #[test]
@@ -178,11 +177,7 @@ mod tests {
 
         #[test]
         fn any_text_gives_disjoint_matches(text in "[a@.é' -]{0,60}") {
-            let mut end = 0;
-            find(&text, &mut |range| {
-                assert!(range.start >= end && text.get(range.clone()).is_some());
-                end = range.end;
-            });
+            assert_disjoint(find, &text);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::before;
+use super::{before, first};
 
 /// Total length by country (IBAN registry).
 const LENGTHS: [(&[u8; 2], usize); 78] = [
@@ -95,11 +95,7 @@ const LENGTHS: [(&[u8; 2], usize); 78] = [
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(start) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(u8::is_ascii_alphabetic))
-        .map(|offset| at + offset)
-    {
+    while let Some(start) = first(bytes, at, u8::is_ascii_alphabetic) {
         at = start + 1;
         if before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
             continue;
@@ -160,9 +156,7 @@ mod tests {
     use super::find;
 
     fn all(text: &str) -> Vec<&str> {
-        let mut ranges = Vec::new();
-        find(text, &mut |range| ranges.push(range));
-        ranges.into_iter().map(|range| &text[range]).collect()
+        super::super::tests::all(find, text)
     }
 
     #[test]

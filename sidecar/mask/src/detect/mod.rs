@@ -254,6 +254,12 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
+/// The first place from `from` on whose byte `is` so.
+fn first(bytes: &[u8], from: usize, is: impl FnMut(&u8) -> bool) -> Option<usize> {
+    let offset = bytes.get(from..)?.iter().position(is)?;
+    Some(from + offset)
+}
+
 fn is_digit(byte: Option<u8>) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_digit())
 }
@@ -273,17 +279,6 @@ mod tests {
     use crate::HashKey;
 
     const CARD: &str = "4111 1111 1111 1111";
-
-    const EVERY: [Detector; 8] = [
-        Detector::PaymentCard,
-        Detector::Iban,
-        Detector::EmailAddress,
-        Detector::PhoneNumber,
-        Detector::UsSsn,
-        Detector::JsonWebToken,
-        Detector::PrivateKey,
-        Detector::AwsAccessKey,
-    ];
 
     /// What databases are full of and no detector may touch.
     pub(super) const LOOK_ALIKES: [&str; 52] = [
@@ -352,14 +347,32 @@ mod tests {
     }
 
     fn detectors(strategy: Strategy) -> Detectors {
-        Detectors::new(&EVERY.map(|detector| (detector, strategy)))
+        Detectors::new(&Detector::ALL.map(|detector| (detector, strategy)))
     }
 
     /// What `find` finds.
-    pub(super) fn all(find: impl Fn(&str, &mut dyn FnMut(Range<usize>)), text: &str) -> Vec<&str> {
+    pub(super) fn all(find: Find, text: &str) -> Vec<&str> {
         let mut ranges = Vec::new();
         find(text, &mut |range| ranges.push(range));
         ranges.into_iter().map(|range| &text[range]).collect()
+    }
+
+    /// Fails unless `find` finds nothing in these, nor in [`LOOK_ALIKES`].
+    #[track_caller]
+    pub(super) fn assert_left_alone(find: Find, texts: &[&str]) {
+        for text in texts.iter().chain(&LOOK_ALIKES) {
+            assert!(all(find, text).is_empty(), "{text}");
+        }
+    }
+
+    /// Fails unless what `find` finds is in order, disjoint, and made of whole characters.
+    #[track_caller]
+    pub(super) fn assert_disjoint(find: Find, text: &str) {
+        let mut end = 0;
+        find(text, &mut |range| {
+            assert!(range.start >= end && text.get(range.clone()).is_some());
+            end = range.end;
+        });
     }
 
     #[test]

@@ -17,7 +17,7 @@
 
 use std::ops::Range;
 
-use super::{before, is_digit, is_word};
+use super::{before, first, is_digit, is_word};
 
 const SHORTEST: usize = 8;
 const LONGEST: usize = 15;
@@ -26,11 +26,7 @@ const LONGEST: usize = 15;
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(start) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|byte| is_start(*byte)))
-        .map(|offset| at + offset)
-    {
+    while let Some(start) = first(bytes, at, |byte| is_start(*byte)) {
         at = match number_end(bytes, start) {
             Some(end) => {
                 found(start..end);
@@ -250,7 +246,7 @@ mod tests {
     )]
     use proptest::prelude::*;
 
-    use super::super::tests::{LOOK_ALIKES, all};
+    use super::super::tests::{LOOK_ALIKES, all, assert_disjoint};
     use super::find;
 
     const NUMBERS: [&str; 23] = [
@@ -349,11 +345,7 @@ mod tests {
 
         #[test]
         fn any_text_gives_disjoint_matches(text in "[0-9+() ./é-]{0,80}") {
-            let mut end = 0;
-            find(&text, &mut |range| {
-                assert!(range.start >= end && text.get(range.clone()).is_some());
-                end = range.end;
-            });
+            assert_disjoint(find, &text);
         }
     }
 }

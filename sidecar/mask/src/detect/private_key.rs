@@ -86,7 +86,7 @@ mod tests {
     )]
     use proptest::prelude::*;
 
-    use super::super::tests::{LOOK_ALIKES, all};
+    use super::super::tests::{all, assert_disjoint, assert_left_alone};
     use super::find;
 
     const BODY: &str = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
@@ -158,24 +158,22 @@ mod tests {
         let public = pem("PUBLIC KEY", "", "\n");
         let certificate = pem("CERTIFICATE", "", "\n");
         let request = pem("PRIVATE KEY REQUEST", "", "\n");
-        for text in [
-            public.as_str(),
-            &certificate,
-            &request,
-            "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----",
-            "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
-            "-----BEGIN PRIVATE KEY-----",
-            "-----BEGIN PRIVATE KEY",
-            "-----BEGIN ",
-            "-----",
-            BODY,
-            "",
-        ] {
-            assert!(all(find, text).is_empty(), "{text}");
-        }
-        for text in LOOK_ALIKES {
-            assert!(all(find, text).is_empty(), "{text}");
-        }
+        assert_left_alone(
+            find,
+            &[
+                public.as_str(),
+                &certificate,
+                &request,
+                "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----",
+                "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
+                "-----BEGIN PRIVATE KEY-----",
+                "-----BEGIN PRIVATE KEY",
+                "-----BEGIN ",
+                "-----",
+                BODY,
+                "",
+            ],
+        );
     }
 
     proptest! {
@@ -185,11 +183,7 @@ mod tests {
         fn any_text_gives_disjoint_matches(
             text in "(-----BEGIN |PRIVATE KEY|-----|-----END |[A-Za-z0-9+/=]{0,40}|\n|é){0,12}",
         ) {
-            let mut end = 0;
-            find(&text, &mut |range| {
-                assert!(range.start >= end && text.get(range.clone()).is_some());
-                end = range.end;
-            });
+            assert_disjoint(find, &text);
         }
     }
 }

@@ -7,17 +7,13 @@
 
 use std::ops::Range;
 
-use super::{before, is_digit};
+use super::{before, first, is_digit};
 
 /// Calls `found` with every number, in order, disjoint.
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(start) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(u8::is_ascii_digit))
-        .map(|offset| at + offset)
-    {
+    while let Some(start) = first(bytes, at, u8::is_ascii_digit) {
         if let Some(number) = bytes
             .get(start..start + 11)
             .filter(|number| is_assigned(number))
@@ -71,9 +67,7 @@ mod tests {
     use super::find;
 
     fn all(text: &str) -> Vec<&str> {
-        let mut ranges = Vec::new();
-        find(text, &mut |range| ranges.push(range));
-        ranges.into_iter().map(|range| &text[range]).collect()
+        super::super::tests::all(find, text)
     }
 
     #[test]
