@@ -50,29 +50,26 @@ impl<'t> Effects<'t> {
     /// its target list is evaluated for that one row at most. pg_dump and its kin so set what older
     /// servers do not know (PostgreSQL, release notes of 12.20, CVE-2024-7348).
     pub(super) fn one_setting(&self, select: &'t SelectStmt) -> Option<&'t str> {
-        // Everything else that a SELECT may have is absent. What only adds expressions that are
-        // evaluated elsewhere, or rows, is not worth telling apart.
-        let SelectStmt {
-            from_clause,
-            where_clause,
-            target_list,
-            ..
-        } = select;
-        let bare = SelectStmt {
-            from_clause: from_clause.clone(),
-            where_clause: where_clause.clone(),
-            target_list: target_list.clone(),
-            limit_option: select.limit_option,
-            op: select.op,
-            ..SelectStmt::default()
-        };
-        let [from] = from_clause.as_slice() else {
+        let [from] = select.from_clause.as_slice() else {
             return None;
         };
         let Some(NodeEnum::RangeVar(relation)) = from.node.as_ref() else {
             return None;
         };
-        if relation.relname != "pg_settings" || relation.alias.is_some() || *select != bare {
+        if relation.relname != "pg_settings" || relation.alias.is_some() {
+            return None;
+        }
+        // Everything else that a SELECT may have is absent. What only adds expressions that are
+        // evaluated elsewhere, or rows, is not worth telling apart.
+        let bare = SelectStmt {
+            from_clause: select.from_clause.clone(),
+            where_clause: select.where_clause.clone(),
+            target_list: select.target_list.clone(),
+            limit_option: select.limit_option,
+            op: select.op,
+            ..SelectStmt::default()
+        };
+        if *select != bare {
             return None;
         }
         // Neither a WITH query nor a temporary table of that name, where `name` may hold anything.
@@ -86,7 +83,7 @@ impl<'t> Effects<'t> {
         if found.schema != PG_CATALOG || (relation.schemaname.is_empty() && hidden) {
             return None;
         }
-        let Some(NodeEnum::AExpr(test)) = where_clause.as_deref()?.node.as_ref() else {
+        let Some(NodeEnum::AExpr(test)) = select.where_clause.as_deref()?.node.as_ref() else {
             return None;
         };
         let plain = test.kind() == AExprKind::AexprOp && strings(&test.name) == ["="];
