@@ -195,14 +195,7 @@ async fn a_store_in_use_verifies() {
     let mut open = recorder.begin(start(0)).unwrap();
     for n in 0..50 {
         full_session(&recorder, n).await;
-        let permit = open
-            .intent(
-                &intent(Verdict::Allow, "SELECT 2"),
-                &[Part::from(&b"Q"[..])],
-                Durability::Written,
-            )
-            .await
-            .unwrap();
+        let permit = allowed(&mut open, "SELECT 2", Durability::Written).await;
         open.server(&[Part::from(&[n as u8; 9000][..])]).unwrap();
         open.outcome(outcome(permit.sequence())).unwrap();
         assert_ok(dir.path());
@@ -259,14 +252,7 @@ async fn synced_intents_share_their_fdatasync() {
         tasks.push(tokio::spawn(async move {
             let mut session = recorder.begin(start(n)).unwrap();
             for _ in 0..20 {
-                let _ = session
-                    .intent(
-                        &intent(Verdict::Allow, "SELECT 3"),
-                        &[Part::from(&b"Q"[..])],
-                        Durability::Synced,
-                    )
-                    .await
-                    .unwrap();
+                let _ = allowed(&mut session, "SELECT 3", Durability::Synced).await;
             }
             session.end(closed()).await.unwrap();
         }));
@@ -305,14 +291,7 @@ async fn short_sessions_share_their_segments() {
     let recorder = attach(dir.path());
     for n in 0..2000 {
         let mut session = recorder.begin(start(n)).unwrap();
-        let _ = session
-            .intent(
-                &intent(Verdict::Allow, "SELECT 1"),
-                &[Part::from(&b"Q"[..])],
-                Durability::Written,
-            )
-            .await
-            .unwrap();
+        let _ = allowed(&mut session, "SELECT 1", Durability::Written).await;
         session.end(closed()).await.unwrap();
     }
     let stats = recorder.stats();
@@ -333,14 +312,7 @@ async fn a_busy_session_does_not_make_a_segment_of_every_few_records() {
     let mut session = recorder.begin(start(1)).unwrap();
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
-        let _ = session
-            .intent(
-                &intent(Verdict::Allow, "SELECT 1"),
-                &[Part::from(&b"Q"[..])],
-                Durability::Written,
-            )
-            .await
-            .unwrap();
+        let _ = allowed(&mut session, "SELECT 1", Durability::Written).await;
     }
     let stats = recorder.stats();
     // One a second, and one for each half megabyte.

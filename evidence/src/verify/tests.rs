@@ -18,7 +18,7 @@ use crate::entry::Run;
 use crate::frame::{NO_HASH, sha256};
 use crate::segment::{HEAD, RUN, relative_path};
 use crate::support::*;
-use crate::{Part, Recorder, Store};
+use crate::{Recorder, Store};
 
 type Entries = Vec<(u8, Vec<u8>)>;
 
@@ -43,14 +43,7 @@ async fn store() -> TempDir {
 }
 
 async fn select(session: &mut crate::SessionRecorder) {
-    let permit = session
-        .intent(
-            &intent(Verdict::Allow, "SELECT 1"),
-            &[Part::from(&b"Q"[..])],
-            Durability::Written,
-        )
-        .await
-        .unwrap();
+    let permit = allowed(session, "SELECT 1", Durability::Written).await;
     session.outcome(outcome(permit.sequence())).unwrap();
     session.flush().await.unwrap();
 }

@@ -96,6 +96,19 @@ pub fn intent(verdict: Verdict, command: &str) -> Intent {
     }
 }
 
+/// Records a command that is allowed, and gives its permit.
+pub async fn allowed(
+    session: &mut SessionRecorder,
+    command: &str,
+    durability: Durability,
+) -> Permit {
+    let client = [Part::from(&b"Q"[..])];
+    session
+        .intent(&intent(Verdict::Allow, command), &client, durability)
+        .await
+        .unwrap()
+}
+
 pub fn outcome(intent: u64) -> Outcome {
     Outcome {
         intent,

@@ -42,7 +42,7 @@ pub(crate) fn run(
         note("no session matches");
         return Ok(Answer::No);
     }
-    let sessions: Vec<SessionId> = found.iter().map(|found| found.session.id).collect();
+    let count = counted(found.len() as u64, "session", "sessions");
     let progress = Progress::start("making the bundle");
     let files = proven(source, &mut evidence, found)?;
     drop(progress);
@@ -54,7 +54,6 @@ pub(crate) fn run(
         }
         Some(path) => {
             save(&files, path)?;
-            let count = counted(sessions.len() as u64, "session", "sessions");
             output.line(&format!("{} holds {count}", path.display()))?;
         }
     }
