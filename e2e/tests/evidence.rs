@@ -427,6 +427,7 @@ fn nothing_without_a_record(fault: Fault) -> Result<()> {
     client
         .query("UPDATE notes SET body = 'recorded' WHERE id = 1")?
         .ok()?;
+    let mut pipelining = running.client()?;
     faults.set(fault)?;
     // An error with its reason, or the connection's end; no answer within the deadline is neither.
     client.send(&chaperone_e2e::raw::query(
@@ -439,6 +440,16 @@ fn nothing_without_a_record(fault: Fault) -> Result<()> {
         error.text().contains("CannotRecord") && error.code == "58030"
     };
     let refused = reply.0.is_empty() || reply.errors().iter().any(told);
+    // The commands of a pipeline are recorded together: none of them runs without the others' record.
+    let update = |id: u8| {
+        let text = format!("UPDATE notes SET body = 'unrecorded' WHERE id = {id}");
+        extended(&text, &[])
+    };
+    pipelining.send(&[extended("SELECT 1", &[]), update(4), update(5), sync()].concat())?;
+    let pipelined = pipelining
+        .until_ready_or_end()
+        .with_context(|| format!("{fault:?}, pipelined"))?;
+    let refused = refused && (pipelined.0.is_empty() || pipelined.errors().iter().any(told));
     let ran = lab
         .database
         .sql("SELECT count(*) FROM notes WHERE body = 'unrecorded'")?;
@@ -446,7 +457,10 @@ fn nothing_without_a_record(fault: Fault) -> Result<()> {
         !lab.database.saw("unrecorded")? && ran == "0",
         "{fault:?}: it ran unrecorded"
     );
-    ensure!(refused, "{fault:?}: answered {reply:?}");
+    ensure!(
+        refused,
+        "{fault:?}: answered {reply:?}, in a pipeline {pipelined:?}"
+    );
     faults.set(Fault::None)?;
     running.kill()?;
     // What was recorded before verifies, and a new life goes on.

@@ -6,7 +6,7 @@
 //! ```
 //! `length` counts what follows it.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use sha2::{Digest, Sha256};
 
 use crate::codec::{Malformed, Put, Reader, patch_u32};
 use crate::record::MAX_FRAME;
@@ -97,28 +97,19 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), Malformed> {
 
 /// The chain's next value: `previous` is none for a session's first frame.
 pub(crate) fn chain(previous: Option<&Hash>, frame: &[u8]) -> Hash {
-    let mut context = Context::new(&SHA256);
+    let mut hasher = Sha256::new();
     if let Some(previous) = previous {
-        context.update(previous);
+        hasher.update(previous);
     }
-    context.update(frame);
-    finish(context)
+    hasher.update(frame);
+    hasher.finalize().into()
 }
 
 /// SHA-256 over the parts.
 pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
-    let mut context = Context::new(&SHA256);
+    let mut hasher = Sha256::new();
     for part in parts {
-        context.update(part);
+        hasher.update(part);
     }
-    finish(context)
-}
-
-pub(crate) fn finish(context: Context) -> Hash {
-    let mut out = NO_HASH;
-    let digest = context.finish();
-    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
-        *to = *from;
-    }
-    out
+    hasher.finalize().into()
 }

@@ -4,10 +4,11 @@
 //! `keys/digest.key` 64 hex digits. Each is read strictly: a file that is not byte for byte
 //! what would be written is refused, so that a changed byte is always met.
 
-use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec::Malformed;
@@ -122,7 +123,8 @@ fn unpem(label: &str, text: &str) -> Option<Vec<u8>> {
 
 /// HMAC-SHA-256 under a key that only this store has: a plain hash of a command can be guessed.
 pub struct DigestKey {
-    key: hmac::Key,
+    /// The state after the key, from which each tag begins.
+    keyed: Hmac<Sha256>,
     commitment: Hash,
 }
 
@@ -134,8 +136,13 @@ impl std::fmt::Debug for DigestKey {
 
 impl DigestKey {
     pub(crate) fn new(key: &[u8; 32]) -> DigestKey {
+        // RFC 2104 §2: a key shorter than the hash's block is filled up with zeros.
+        let mut padded = Zeroizing::new([0; 64]);
+        for (to, from) in padded.iter_mut().zip(key) {
+            *to = *from;
+        }
         DigestKey {
-            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+            keyed: Hmac::new(&(*padded).into()),
             commitment: sha256(&[DIGEST_KEY_DOMAIN, key]),
         }
     }
@@ -147,16 +154,12 @@ impl DigestKey {
 
     /// The tag over the parts, each preceded by its length (u64, big endian).
     pub fn hmac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
+        let mut mac = self.keyed.clone();
         for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
         }
-        let mut out = [0; 32];
-        for (to, from) in out.iter_mut().zip(context.sign().as_ref()) {
-            *to = *from;
-        }
-        out
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -51,7 +51,7 @@ pub use record::{
     IntentRecord, Masked, Outcome, OutcomeStatus, Phase, PolicyChanged, Record, SessionEnd,
     SessionId, SessionStart, SessionStarted, Stream, Totals, WouldBe,
 };
-pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Stats};
+pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Staged, Stats};
 pub use store::{AttachIdentity, DigestKey, SpoolOptions, Store};
 pub use verify::{Break, BreakReason, Level, Note, Report, Selection, TrustedKey, verify};
 

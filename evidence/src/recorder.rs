@@ -17,7 +17,7 @@ use crate::keys::DigestKey;
 use crate::record::{MAX_ITEMS, MAX_TEXT, Record, SessionId, SessionStart, SessionStarted};
 use crate::spool::{BATCH_HEADER, Batch};
 
-pub use crate::session::{Part, Permit, PermitClass, SessionRecorder};
+pub use crate::session::{Part, Permit, PermitClass, SessionRecorder, Staged};
 
 /// Counts for metrics.
 #[derive(Debug, Clone, Copy, Default)]

@@ -9,12 +9,12 @@
 
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use sha2::{Digest, Sha256};
 
 use crate::codec::{Malformed, Put, Reader};
 use crate::disk::{Disk, NewFile};
 use crate::error::StoreError;
-use crate::frame::{Hash, NO_HASH, finish, sha256};
+use crate::frame::{Hash, NO_HASH, sha256};
 
 /// Folder of the segments within the store.
 pub(crate) const FOLDER: &str = "segments";
@@ -65,7 +65,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<u64>, StoreError> {
 /// Writes one segment; it appears whole or not at all.
 pub(crate) struct SegmentWriter {
     file: Box<dyn NewFile>,
-    context: Context,
+    hasher: Sha256,
     entries: u32,
     bytes: u64,
 }
@@ -80,7 +80,7 @@ impl SegmentWriter {
         let file = disk.create(&dir.join(relative_path(number)))?;
         let mut writer = SegmentWriter {
             file,
-            context: Context::new(&SHA256),
+            hasher: Sha256::new(),
             entries: 0,
             bytes: 0,
         };
@@ -93,7 +93,7 @@ impl SegmentWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.context.update(bytes);
+        self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         self.file.write_all(bytes)
     }
@@ -112,12 +112,12 @@ impl SegmentWriter {
 
     /// SHA-256 of the segment as far as it is written.
     pub(crate) fn so_far(&self) -> Hash {
-        finish(self.context.clone())
+        self.hasher.clone().finalize().into()
     }
 
     /// Syncs and names the file. The result is its digest.
     pub(crate) fn publish(mut self) -> std::io::Result<Hash> {
-        let digest = finish(self.context);
+        let digest: Hash = self.hasher.finalize().into();
         let mut end = Vec::with_capacity(41);
         end.put_u8(END);
         end.put_u32(36);

@@ -94,17 +94,24 @@ impl Batch {
 
     /// Writes the header. `generation` is the file's that it goes to.
     pub(crate) fn seal(&mut self, generation: u64) {
-        let mut header = Vec::with_capacity(BATCH_HEADER);
-        header.put(BATCH_MAGIC);
-        header.put_len(self.bytes.len());
-        header.put_u64(generation);
-        header.put_u64(self.ordinal);
-        header.put_u64(self.first);
-        header.put_u32(self.frames);
-        header.put(&self.previous.unwrap_or(NO_HASH));
-        header.put(&self.last_hash);
-        if let Some(place) = self.bytes.get_mut(..BATCH_HEADER) {
-            place.copy_from_slice(&header);
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let fields: [&[u8]; 8] = [
+            BATCH_MAGIC,
+            &length.to_be_bytes(),
+            &generation.to_be_bytes(),
+            &self.ordinal.to_be_bytes(),
+            &self.first.to_be_bytes(),
+            &self.frames.to_be_bytes(),
+            &self.previous.unwrap_or(NO_HASH),
+            &self.last_hash,
+        ];
+        let mut at = 0;
+        for field in fields {
+            let end = at + field.len();
+            if let Some(place) = self.bytes.get_mut(at..end) {
+                place.copy_from_slice(field);
+            }
+            at = end;
         }
     }
 }

@@ -173,6 +173,73 @@ async fn a_failed_fdatasync_is_never_tried_again() {
     assert!(!rig.recorder.healthy());
 }
 
+fn staged(session: &mut SessionRecorder, command: &str, durability: Durability) -> Staged {
+    let client = [Part::from(&b"Q"[..])];
+    session
+        .stage(&intent(Verdict::Allow, command), &client, durability)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_synced_once_and_is_durable_before_its_permits() {
+    let rig = rig(Duration::from_secs(5));
+    let mut session = rig.recorder.begin(start(1)).unwrap();
+    let _ = select(&mut session, Durability::Synced).await.unwrap();
+    let before = rig.faults.syncs_tried.load(Ordering::SeqCst);
+    let pipeline: Vec<Staged> = (0..50)
+        .map(|n| staged(&mut session, &format!("INSERT {n}"), Durability::Synced))
+        .collect();
+    let intents: Vec<u64> = pipeline.iter().map(Staged::sequence).collect();
+    let permits = session.permits(pipeline).await.unwrap();
+    assert_eq!(
+        permits.iter().map(Permit::sequence).collect::<Vec<_>>(),
+        intents
+    );
+    assert_eq!(rig.faults.syncs_tried.load(Ordering::SeqCst), before + 1);
+    let synced = rig.faults.synced.lock().unwrap();
+    let last = b"INSERT 49";
+    assert!(
+        synced
+            .iter()
+            .any(|(_, image)| image.windows(last.len()).any(|at| at == last)),
+        "what got a permit was on the disk"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_cannot_be_kept_gets_no_permit_at_all() {
+    let rig = rig(Duration::from_millis(300));
+    let mut session = rig.recorder.begin(start(1)).unwrap();
+    rig.faults.stall(true);
+    // One that asks for more holds up those before it.
+    let pipeline = vec![
+        staged(&mut session, "SELECT 1", Durability::Written),
+        staged(&mut session, "INSERT 1", Durability::Synced),
+        staged(&mut session, "SELECT 2", Durability::Written),
+    ];
+    assert!(matches!(
+        session.permits(pipeline).await,
+        Err(RecordError::Timeout(_))
+    ));
+    rig.faults.stall(false);
+    until("the sync", || rig.recorder.healthy());
+    // One session's commands are nothing to another.
+    let mut other = rig.recorder.begin(start(2)).unwrap();
+    let foreign = staged(&mut other, "SELECT 3", Durability::Written);
+    assert!(matches!(
+        session.permits(vec![foreign]).await,
+        Err(RecordError::NotAllowed)
+    ));
+    session.end(closed()).await.unwrap();
+    other.end(closed()).await.unwrap();
+    detach(&rig.recorder).await;
+    let sessions = Sessions::list(rig.dir.path()).unwrap();
+    let not = show(rig.dir.path(), &sessions[0].id).unwrap().filter(|shown| {
+        matches!(&shown.as_ref().unwrap().record, Record::Outcome(o) if o.status == OutcomeStatus::NotForwarded)
+    });
+    assert_eq!(not.count(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_fdatasync_times_out_then_refuses_at_once_then_recovers() {
     let rig = rig(Duration::from_millis(300));

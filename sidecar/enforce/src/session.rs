@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chaperone_approvals::Approvals;
 use chaperone_evidence as evidence;
-use chaperone_evidence::{Permit, Recorder, SessionRecorder};
+use chaperone_evidence::{Permit, Recorder, SessionRecorder, Staged};
 use chaperone_identity::{Providers, Verified};
 use chaperone_policy::{
     Access, Decision, Durability, Operation, Policy, PolicySet, Reason, Subject, Verdict, decide,
@@ -374,16 +374,48 @@ impl Session {
         command: &Command<'_>,
         approval: Option<String>,
     ) -> Result<Permit, Denial> {
+        let intent = self.forwardable(decision, command, approval);
+        self.record
+            .intent(&intent, command.client, decision.durability)
+            .await
+            .map_err(|error| cannot_record(&error))
+    }
+
+    /// Takes the intent down and lets nothing through yet: [`Session::permits`] does, for all
+    /// commands of a pipeline at once.
+    ///
+    /// # Errors
+    /// `CannotRecord`: nothing may be forwarded.
+    pub fn stage(&mut self, decision: &Decision, command: &Command<'_>) -> Result<Staged, Denial> {
+        let intent = self.forwardable(decision, command, None);
+        self.record
+            .stage(&intent, command.client, decision.durability)
+            .map_err(|error| cannot_record(&error))
+    }
+
+    /// A permit for each of these, in their order, once all are recorded as they asked to be.
+    ///
+    /// # Errors
+    /// `CannotRecord`: none of them may be forwarded.
+    pub async fn permits(&mut self, staged: Vec<Staged>) -> Result<Vec<Permit>, Denial> {
+        self.record
+            .permits(staged)
+            .await
+            .map_err(|error| cannot_record(&error))
+    }
+
+    fn forwardable(
+        &self,
+        decision: &Decision,
+        command: &Command<'_>,
+        approval: Option<String>,
+    ) -> evidence::Intent {
         if matches!(command.phase, Phase::Command | Phase::Bind) {
             self.shared
                 .metrics
                 .decided(&self.shared.connection, decision);
         }
-        let intent = self.intent(decision, command, approval);
-        self.record
-            .intent(&intent, command.client, decision.durability)
-            .await
-            .map_err(|error| cannot_record(&error))
+        self.intent(decision, command, approval)
     }
 
     /// Records that the command was refused, and words it.

@@ -159,7 +159,7 @@ impl Engine<'_> {
         match self.authorise(&decision, &command, &frame).await {
             Authorised::Held => Ok(()),
             Authorised::Denied(denial) => self.deny_extended(denial),
-            Authorised::Permit(permit) => {
+            Authorised::Pass(pass) => {
                 let environment = self.current_environment().id;
                 // What a FETCH or EXECUTE returns is described as it was when it was parsed, but
                 // for its portal.
@@ -171,7 +171,7 @@ impl Engine<'_> {
                     self.ask_description(bind.statement, &prepared, &described)?;
                     described
                 };
-                let intent = permit.sequence();
+                let intent = pass.intent();
                 let touches = touches(&batch);
                 let mut decision = decision;
                 if decision.verdict == Verdict::Hold {
@@ -193,11 +193,9 @@ impl Engine<'_> {
                     rows: AtomicU64::new(0),
                 });
                 let open = Some(Open::Portal(portal));
+                self.pass(pass, &frame)?;
                 self.names
                     .expect(Change::Open(bind.portal.to_owned(), open));
-                self.target
-                    .forward(permit, &frame.raw)
-                    .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
                 self.pipeline_open = true;
                 self.expected.push(Expect::Bind { intent, touches });
                 if by_portal {

@@ -23,6 +23,7 @@ use super::expect::{Expected, Running};
 use super::hold::Held;
 use super::large::LargeMessage;
 use super::names::Names;
+use super::staging::BeforeStaged;
 use super::statements::Environment;
 use super::target::TargetWriter;
 use super::values::Masks;
@@ -107,6 +108,8 @@ pub(crate) struct Engine<'a> {
     flush_agent: bool,
     flush_server: bool,
     pub(crate) target: TargetWriter,
+    /// How things stood before the first command that waits for its permit.
+    pub(crate) before_staged: Option<BeforeStaged>,
     /// Bytes on their way to the agent.
     pub(crate) out: BytesMut,
     /// How much of `out` has been recorded.
@@ -220,6 +223,7 @@ impl<'a> Engine<'a> {
             flush_agent: false,
             flush_server: false,
             target,
+            before_staged: None,
             // The login is left out of the stream and marked (evidence.md).
             recorded: parts.greeting.len(),
             out: parts.greeting,
@@ -334,7 +338,7 @@ impl<'a> Engine<'a> {
                             count > 0 && matches!(self.agent_writer, StreamWriter::Tls(_));
                     }
                     (Ok(count), Side::Server) => {
-                        self.target.pending().advance(count);
+                        self.target.written(count);
                         self.flush_server =
                             count > 0 && matches!(self.server_writer, StreamWriter::Tls(_));
                     }
@@ -375,7 +379,7 @@ impl<'a> Engine<'a> {
         let frontend_paused = (self.blocked.is_some() || self.stopping.is_some())
             && self.agent_buffer.len() >= BACKLOG;
         let read_agent = !frontend_paused
-            && self.target.pending().len() < BACKLOG
+            && self.target.len() < BACKLOG
             && self.agent_buffer.len() < self.agent_buffer.cap()
             && !self.agent_room.waits();
         let read_server = self.out.len() < BACKLOG && !self.server_room.waits();
@@ -415,7 +419,7 @@ impl<'a> Engine<'a> {
 
     /// Large messages that have gone on take no room any more.
     fn give_room_back(&mut self) {
-        if self.pending.is_none() && self.target.pending().len() < BACKLOG {
+        if self.pending.is_none() && self.target.len() < BACKLOG {
             self.agent_room.give_back(self.agent_buffer.as_slice());
         }
         if self.out.len() < BACKLOG {
@@ -446,7 +450,7 @@ impl<'a> Engine<'a> {
 
     /// The next whole message of the agent, if one is there and there is room for what it makes.
     pub(crate) fn next_frontend(&mut self) -> Result<Option<Frame>, Fault> {
-        if self.target.pending().len() >= BACKLOG || self.expected.is_full() {
+        if self.target.len() >= BACKLOG || self.expected.is_full() {
             return Ok(None);
         }
         if let Some(frame) = self.pending.take() {
@@ -587,10 +591,9 @@ impl<'a> Engine<'a> {
     /// Writes all that waits for the server; only for questions of our own, while nothing else
     /// is outstanding.
     pub(crate) async fn write_target(&mut self) -> Result<(), Fault> {
-        let written = self
-            .server_writer
-            .write_all_buf(self.target.pending())
-            .await;
+        self.settle().await?;
+        let written = self.server_writer.write_all(self.target.bytes()).await;
+        self.target.written(self.target.bytes().len());
         written.map_err(|error| {
             Fault::new(
                 Reason::TargetRefused,

@@ -186,6 +186,15 @@ impl Expected {
         self.queue.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// All but the first `count` belong to messages that were never sent.
+    pub(crate) fn keep(&mut self, count: usize) {
+        self.queue.truncate(count);
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.queue.len() >= MOST
     }

@@ -90,21 +90,19 @@ impl Engine<'_> {
         match self.authorise(&decision, &command, &frame).await {
             Authorised::Held => Ok(()),
             Authorised::Denied(denial) => self.deny_extended(denial),
-            Authorised::Permit(permit) => {
+            Authorised::Pass(pass) => {
                 let environment = self.current_environment().id;
                 let prepared = Arc::new(Prepared::new(
                     text.into(),
                     Arc::clone(&batch),
                     self.flow.generation(),
-                    Some(permit.sequence()),
+                    Some(pass.intent()),
                     environment,
                     self.names.version_of(name),
                 ));
                 let change = Change::Statement(name.to_owned(), Some(Arc::clone(&prepared)));
+                self.pass(pass, &frame)?;
                 self.names.expect(change);
-                self.target
-                    .forward(permit, &frame.raw)
-                    .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
                 self.pipeline_open = true;
                 let touches = touches(&batch);
                 self.expected.push(Expect::Parse { touches });
@@ -230,13 +228,11 @@ impl Engine<'_> {
         match self.authorise(&decision, &command, &frame).await {
             Authorised::Held => Ok(()),
             Authorised::Denied(denial) => self.deny_extended(denial),
-            Authorised::Permit(permit) => {
+            Authorised::Pass(pass) => {
                 let generation = self.flow.generation();
-                let mut running = Running::new(permit.sequence(), Arc::clone(&batch), generation);
+                let mut running = Running::new(pass.intent(), Arc::clone(&batch), generation);
                 running.portal = Some(Arc::clone(&portal));
-                self.target
-                    .forward(permit, &frame.raw)
-                    .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
+                self.pass(pass, &frame)?;
                 self.pipeline_open = true;
                 self.forwarded(&batch, &mut running);
                 // What it does itself does not keep the rest of its rows from coming.

@@ -40,11 +40,20 @@ pub(crate) enum Counted {
 impl Engine<'_> {
     /// Handles the messages that are there. True when the agent said goodbye.
     pub(crate) async fn frontend_messages(&mut self) -> Result<bool, Fault> {
+        let goodbye = self.handle_frontend_messages().await?;
+        self.settle().await?;
+        Ok(goodbye)
+    }
+
+    async fn handle_frontend_messages(&mut self) -> Result<bool, Fault> {
         while self.blocked.is_none() && self.stopping.is_none() {
             let Some(frame) = self.next_frontend()? else {
                 return Ok(false);
             };
             self.relieve_record().await?;
+            if !Self::joins_staged(&frame) {
+                self.settle().await?;
+            }
             if self.skipping && !matches!(frame.tag, tag::SYNC | tag::TERMINATE) {
                 self.skip(&frame)?;
                 self.granted = None;
@@ -200,12 +209,10 @@ impl Engine<'_> {
         match self.authorise(&decision, &command, &frame).await {
             Authorised::Held => Ok(()),
             Authorised::Denied(denial) => self.deny_simple(denial),
-            Authorised::Permit(permit) => {
+            Authorised::Pass(pass) => {
                 let generation = self.flow.generation();
-                let mut running = Running::new(permit.sequence(), Arc::clone(&batch), generation);
-                self.target
-                    .forward(permit, &frame.raw)
-                    .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
+                let mut running = Running::new(pass.intent(), Arc::clone(&batch), generation);
+                self.pass(pass, &frame)?;
                 running.at_once = self.names.expect_simple_query();
                 self.forwarded(&batch, &mut running);
                 self.expected.push(Expect::Query(Box::new(running)));

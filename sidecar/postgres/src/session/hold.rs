@@ -2,11 +2,11 @@
 
 use chaperone_approvals::{ApprovalError, Phase};
 use chaperone_enforce::{Asked, Command, Denial, Waiting};
-use chaperone_evidence::Permit;
 use chaperone_policy::{Decision, Verdict};
 use tokio::time::Instant;
 
 use super::engine::{Blocked, Engine, Fault};
+use super::staging::Pass;
 use crate::codec::{ErrorResponse, Frame, Severity};
 
 /// What a wait ends with.
@@ -27,7 +27,7 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) enum Authorised {
     /// Be forwarded, once.
-    Permit(Permit),
+    Pass(Pass),
     /// Nothing; the agent is told why.
     Denied(Denial),
     /// Wait: the session is blocked on a human.
@@ -53,16 +53,23 @@ impl Engine<'_> {
                 .redeem(&asked, answer, decision.clone(), command)
                 .await
             {
-                Ok(permit) => Authorised::Permit(permit),
+                Ok(permit) => Authorised::Pass(Pass::Now(permit)),
                 Err(denial) => Authorised::Denied(denial),
             };
         }
         match decision.verdict {
             Verdict::Deny => Authorised::Denied(self.flow.refuse(decision, command).await),
-            Verdict::Allow | Verdict::Observe => match self.flow.permit(decision, command).await {
-                Ok(permit) => Authorised::Permit(permit),
-                Err(denial) => Authorised::Denied(denial),
-            },
+            Verdict::Allow | Verdict::Observe => {
+                let pass = if Self::joins_staged(frame) {
+                    self.flow.stage(decision, command).map(Pass::Settled)
+                } else {
+                    self.flow.permit(decision, command).await.map(Pass::Now)
+                };
+                match pass {
+                    Ok(pass) => Authorised::Pass(pass),
+                    Err(denial) => Authorised::Denied(denial),
+                }
+            }
             Verdict::Hold => match self.flow.ask(decision, command).await {
                 Ok(asked) => {
                     if !asked.granted && !asked.timeout.is_zero() {

@@ -35,6 +35,7 @@ mod large;
 mod masks;
 mod names;
 mod results;
+mod staging;
 mod startup;
 mod statements;
 mod target;

@@ -538,6 +538,24 @@ impl Names {
         }
     }
 
+    /// How many changes wait for an answer.
+    pub(crate) fn undecided(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What would have made all but the oldest `count` changes was never sent.
+    pub(crate) fn withdraw(&mut self, count: usize) {
+        while self.pending.len() > count {
+            let Some(pending) = self.pending.pop_back() else {
+                return;
+            };
+            self.text = self.text.saturating_sub(weight(&pending.change));
+            if let Change::Anything(version) = pending.change {
+                self.was_doubtful_before = self.was_doubtful_before.max(version);
+            }
+        }
+    }
+
     /// A transaction ended: only cursors WITH HOLD outlive it. Those stay known until they are
     /// closed, or until there are too many: FETCH from one that is not known is masked whole.
     pub(crate) fn transaction_ended(&mut self) {
