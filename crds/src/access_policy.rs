@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::string_enum::string_enum;
-use crate::{ByteSize, HumanDuration, LabelSelector, Masking, PolicyRule};
+use crate::{Approval, ByteSize, HumanDuration, LabelSelector, Masking, PolicyRule};
 
 /// Who may do what over which Connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -159,21 +159,39 @@ pub struct Limits {
     pub session_duration: Option<HumanDuration>,
 }
 
-/// When a session is worth a finding, and what happens then.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What is worth a finding, counted per pod and Connection over all sessions, and what happens then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "(has(self.onFinding) && self.onFinding == 'HoldNext') == has(self.approval)")
+    .message("onFinding: HoldNext and approval belong together"))]
 pub struct Findings {
     /// Denials within a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 1, max = 1000000))]
     pub denials_per_minute: Option<u32>,
-    /// Comparisons of masked columns within a minute.
+    /// Comparisons of masked columns within a minute; 60 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 1, max = 1000000))]
     pub equality_per_minute: Option<u32>,
+    /// Values masked within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i64>", range(min = 1, max = 1000000000))]
+    pub masked_per_minute: Option<u32>,
+    /// A result of so many times the rows of the usual one. What is usual is learned from the
+    /// results before it, of which there must have been 20; below 100 rows none is unusual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i64>", range(min = 2, max = 1000000))]
+    pub rows_times_usual: Option<u32>,
+    /// An object that none of the pod's commands named before, once there have been 100 of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first_seen: bool,
     /// What happens besides the record.
     #[serde(default)]
     pub on_finding: OnFinding,
+    /// Whom the next command waits for, with `onFinding: HoldNext`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
 }
 
 string_enum! {
@@ -182,7 +200,7 @@ string_enum! {
     pub enum OnFinding {
         /// A metric and an Event.
         Alert = "Alert",
-        /// The session's next command waits for a human.
+        /// The pod's next command over the Connection waits for a human, in whichever session.
         HoldNext = "HoldNext",
         /// The session is closed.
         Close = "Close",

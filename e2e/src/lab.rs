@@ -1,6 +1,8 @@
 //! One test's world: manifests, state, ports, and a sidecar in it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -316,6 +318,23 @@ impl Running<'_> {
             };
             Ok(pending_in(&value))
         })
+    }
+
+    /// The metrics, from the admin address that the sidecar printed.
+    pub fn metrics(&self) -> Result<String> {
+        let said = self.sidecar.output();
+        let address = said
+            .lines()
+            .find_map(|line| line.strip_prefix("admin on http://"))
+            .context("no admin address")?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Ok(answer)
     }
 
     /// Ends it by SIGTERM and waits.

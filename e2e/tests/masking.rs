@@ -1,8 +1,5 @@
 //! Masked values exist nowhere but between the server and the mask.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use anyhow::{Context, Result, ensure};
 use chaperone_e2e::lab::MASKING;
 use chaperone_e2e::raw::{Client, bind, describe, execute, extended, message, parse, query, sync};
@@ -141,25 +138,6 @@ fn contains_raw(bytes: &[u8]) -> Option<String> {
         .map(|(raw, _)| raw)
 }
 
-/// The metrics, from the admin address that the sidecar printed.
-fn metrics(output: &str) -> Result<Vec<u8>> {
-    let address = output
-        .lines()
-        .find_map(|line| line.strip_prefix("admin on http://"))
-        .context("no admin address")?;
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(chaperone_e2e::DEADLINE))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    ensure!(
-        answer.starts_with(b"HTTP/1.1 200"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
-    Ok(answer)
-}
-
 #[test]
 fn masked_values_are_nowhere() -> Result<()> {
     let database = chaperone_e2e::Database::new()?;
@@ -216,9 +194,9 @@ fn masked_values_are_nowhere() -> Result<()> {
             anyhow::bail!("the agent was sent {raw} after {sql:?}");
         }
     }
-    let metrics = metrics(&running.sidecar.output())?;
+    let metrics = running.metrics()?;
     ensure!(
-        contains_raw(&metrics).is_none(),
+        contains_raw(metrics.as_bytes()).is_none(),
         "a raw value among the metrics"
     );
     for arguments in [

@@ -27,6 +27,7 @@ pub mod server;
 pub mod target;
 pub mod uninstall;
 pub mod webhook;
+mod workload_events;
 
 /// Whose fields the operator's writes are.
 pub const FIELD_MANAGER: &str = "chaperone-operator";

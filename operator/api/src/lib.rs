@@ -14,6 +14,7 @@
 //! POST /v1/audit/certificate           CertificateRequest ─► CertificateAnswer
 //! POST /v1/audit                       Append         ─► Appended, once it is durable
 //! POST /v1/audit/sessions              SessionViews   ─► nothing (204)
+//! POST /v1/notices                     Notices        ─► nothing (204)
 //! POST /v1/identity/keys               KeysWanted     ─► nothing (204); newer keys come by the stream
 //! any error                            ─► Refusal with its HTTP status
 //! ```
@@ -30,6 +31,7 @@
 mod approval;
 mod audit;
 mod bytes;
+mod notice;
 mod secret;
 mod snapshot;
 
@@ -39,6 +41,7 @@ pub use audit::{
     SessionViews,
 };
 pub use bytes::Bytes;
+pub use notice::{Notice, NoticeKind, Notices};
 pub use secret::SecretBytes;
 pub use snapshot::{
     AttachAnswer, AttachRequest, ConnectionSnapshot, Fault, KeysWanted, PodIdentity,
@@ -61,6 +64,8 @@ pub const MOST_PART_BYTES: usize = 640 * 1024;
 pub const MOST_PARTS: u32 = 64;
 /// Most views in one request.
 pub const MOST_VIEWS: usize = 256;
+/// Most notices in one request.
+pub const MOST_NOTICES: usize = 64;
 /// Most sessions of earlier lives in one request.
 pub const MOST_RECOVERED: usize = 1024;
 /// Most streams that one pod has open at once; a new one beyond it is refused.

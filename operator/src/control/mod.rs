@@ -17,6 +17,7 @@ mod audit;
 mod caller;
 mod generations;
 mod identity;
+mod notices;
 mod places;
 mod refused;
 mod requests;
@@ -49,6 +50,7 @@ use crate::context::Context;
 use crate::digest_key::DigestKey;
 use crate::references::References;
 use crate::target;
+use crate::workload_events::Announcer;
 use approval_feed::ApprovalFeed;
 use caller::{Authenticator, Caller};
 use generations::Generations;
@@ -76,6 +78,7 @@ struct Shared {
     digest_key: Arc<DigestKey>,
     audit: Audit,
     handing_in: audit::HandingIn,
+    announcer: Announcer,
     metrics: ControlMetrics,
 }
 
@@ -131,6 +134,7 @@ pub fn router(
         digest_key,
         audit: Audit::start(context, tasks),
         handing_in: audit::HandingIn::default(),
+        announcer: Announcer::start(context.client.clone(), &context.config.pod_name, tasks),
         metrics: ControlMetrics::new(context)?,
         context: context.clone(),
     });
@@ -144,6 +148,7 @@ pub fn router(
         .route("/v1/audit/certificate", post(audit::certificate))
         .route("/v1/audit", post(audit::append))
         .route("/v1/audit/sessions", post(audit::sessions))
+        .route("/v1/notices", post(notices::notices))
         .route("/v1/identity/keys", post(identity::keys))
         .fallback(async || {
             Refused::new(

@@ -29,8 +29,8 @@ use kube::core::admission::{AdmissionRequest, AdmissionReview};
 use tokio::task::JoinSet;
 
 use crate::context::Context;
+use crate::workload_events::Announcer;
 use answer::Answer;
-use events::Announcer;
 
 /// Most bytes of a review: two objects of etcd's limit (1.5 MiB each), and room.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -62,7 +62,9 @@ pub fn router(context: &Context, tasks: &mut JoinSet<()>) -> Router {
 async fn pods(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     reviewed(&shared, "pods", &body, async |request| {
         let answer = pods::admit(&shared.context, request).await;
-        shared.announcer.announce(request, &answer);
+        if let Some(announcement) = events::announcement(request, &answer) {
+            shared.announcer.announce(announcement);
+        }
         answer
     })
     .await

@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chaperone_approvals::Approvals;
-use chaperone_enforce::{Enforcement, KeyRequests, Metrics, RateLimits, Snapshot};
+use chaperone_enforce::{
+    Deviations, Enforcement, KeyRequests, Metrics, Notices, RateLimits, Snapshot,
+};
 use chaperone_evidence::Recorder;
 use chaperone_identity::Providers;
 use chaperone_mask::{HashKey, Masker};
@@ -31,6 +33,7 @@ pub(crate) struct Plane {
     /// The runtime that sessions run on.
     pub(crate) data_plane: tokio::runtime::Handle,
     key_requests: KeyRequests,
+    notices: Arc<Notices>,
     masker: Arc<Masker>,
     cancels: Arc<CancelRegistry>,
     resolver: Arc<Resolver>,
@@ -47,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) data_plane: tokio::runtime::Handle,
     /// Where sessions ask for keys that their tokens need.
     pub(crate) key_requests: KeyRequests,
+    /// Where they say what the workload's people should hear of.
+    pub(crate) notices: Arc<Notices>,
 }
 
 /// The policies of one connection that is served. Dropping it leaves its sessions with the last.
@@ -85,6 +90,7 @@ impl Plane {
             max_sessions: parts.max_sessions,
             data_plane: parts.data_plane,
             key_requests: parts.key_requests,
+            notices: parts.notices,
             masker: Arc::new(Masker::new(hash_key)),
             cancels: Arc::default(),
             resolver: Arc::new(Resolver::new()),
@@ -110,6 +116,8 @@ impl Plane {
                 approvals: Arc::clone(&self.approvals),
                 metrics: self.metrics.clone(),
                 rates: RateLimits::new(),
+                deviations: Deviations::default(),
+                notices: Arc::clone(&self.notices),
                 key_requests: self.key_requests.clone(),
             }),
             subject: Arc::clone(subject),

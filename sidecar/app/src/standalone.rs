@@ -91,6 +91,8 @@ impl Process {
             max_sessions: options.max_sessions,
             data_plane,
             key_requests,
+            // Metrics and records are all there is here.
+            notices: Arc::default(),
         });
         let admin = std::net::TcpListener::bind(options.admin).with_context(|| {
             format!(

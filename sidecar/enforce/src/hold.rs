@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chaperone_approvals::{ApprovalError, NewRequest, Phase as RequestPhase, Tuple};
 use chaperone_evidence::{Approval, ApprovalEvent, Permit};
-use chaperone_policy::{Decision, Reason, Verdict};
+use chaperone_policy::{ApprovalRule, Decision, Reason, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::session::{REMINDER, cannot_record};
-use crate::{Command, Denial, Session};
+use crate::{Command, Denial, NoticeKind, Session};
 
 /// A request has been made, or was there already.
 #[derive(Debug)]
@@ -84,6 +84,11 @@ impl Session {
         self.shared
             .metrics
             .decided(&self.shared.connection, decision);
+        self.notice(
+            NoticeKind::Held,
+            decision.reason.as_str(),
+            ticket.name.clone(),
+        );
         let intent = self.intent(decision, command, None);
         // Held, not yet allowed: recorded like a refusal, without a permit. The frames are
         // recorded with the intent that lets them go.
@@ -226,8 +231,14 @@ impl Session {
         let mut granted = held;
         granted.verdict = Verdict::Allow;
         granted.reason = Reason::Approved;
-        self.permit_as(&granted, command, Some(grant.name.clone()))
-            .await
+        let permit = self
+            .permit_as(&granted, command, Some(grant.name.clone()))
+            .await?;
+        let asked = |rule: &ApprovalRule| granted.approvals.contains(rule);
+        if self.policy().findings().approvals.iter().any(asked) {
+            self.shared.deviations.release();
+        }
+        Ok(permit)
     }
 }
 

@@ -20,12 +20,15 @@ mod hold;
 mod identity;
 mod limits;
 mod metrics;
+mod notices;
 mod session;
 
 pub use command::{Command, Phase};
 pub use denial::Denial;
+pub use findings::Deviations;
 pub use hold::{Asked, Waiting};
 pub use identity::{Accepting, KeyRequests};
 pub use limits::RateLimits;
 pub use metrics::Metrics;
+pub use notices::{Notice, NoticeKind, Notices};
 pub use session::{Enforcement, Session, Snapshot, Start};

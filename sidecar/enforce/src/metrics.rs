@@ -13,6 +13,7 @@ pub struct Metrics {
     sessions_ended: IntCounterVec,
     masked: IntCounterVec,
     rows: IntCounterVec,
+    findings: IntCounterVec,
     panics: IntCounter,
 }
 
@@ -48,6 +49,11 @@ impl Metrics {
             "Rows passed on to the agent",
             &["connection"],
         )?;
+        let findings = counter(
+            "chaperone_findings_total",
+            "What was out of the ordinary, by kind",
+            &["connection", "kind"],
+        )?;
         let sessions = IntGaugeVec::new(
             Opts::new("chaperone_sessions", "Sessions open now"),
             &["connection"],
@@ -65,6 +71,7 @@ impl Metrics {
             sessions_ended,
             masked,
             rows,
+            findings,
             panics,
         })
     }
@@ -101,11 +108,15 @@ impl Metrics {
     }
 
     /// Rows and masked values of one command.
-    pub fn passed(&self, connection: &str, rows: u64, masked: u64) {
+    pub(crate) fn passed(&self, connection: &str, rows: u64, masked: u64) {
         self.rows.with_label_values(&[connection]).inc_by(rows);
         if masked > 0 {
             self.masked.with_label_values(&[connection]).inc_by(masked);
         }
+    }
+
+    pub(crate) fn found(&self, connection: &str, kind: &str) {
+        self.findings.with_label_values(&[connection, kind]).inc();
     }
 
     /// A session's task panicked; the panic ended that session only.

@@ -10,14 +10,15 @@ use chaperone_evidence as evidence;
 use chaperone_evidence::{Permit, Recorder, SessionRecorder, Staged};
 use chaperone_identity::{Providers, Verified};
 use chaperone_policy::{
-    Access, Decision, Durability, Operation, Policy, PolicySet, Reason, Subject, Verdict, decide,
+    Access, Decision, Durability, OnFinding, Operation, Policy, PolicySet, Reason, Subject,
+    Verdict, decide,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::findings::Threshold;
+use crate::findings::{Deviations, Found};
 use crate::identity::{KeyRequests, TOKEN_HINT};
-use crate::{Command, Denial, Metrics, Phase, RateLimits};
+use crate::{Command, Denial, Metrics, Notice, NoticeKind, Notices, Phase, RateLimits};
 
 /// The policies of one connection as they stand now. A new value replaces it whole.
 #[derive(Debug)]
@@ -48,6 +49,10 @@ pub struct Enforcement {
     pub metrics: Metrics,
     /// Rates of the connection.
     pub rates: RateLimits,
+    /// What is out of the ordinary on it.
+    pub deviations: Deviations,
+    /// What the workload's people hear of; shared by all connections.
+    pub notices: Arc<Notices>,
     /// Where keys of a provider are asked for that a token needs and nobody has.
     pub key_requests: KeyRequests,
 }
@@ -77,8 +82,8 @@ pub struct Session {
     pub(crate) record: SessionRecorder,
     token: Option<Verified>,
     started: Instant,
-    denials: Threshold,
-    equalities: Threshold,
+    /// Why it ends, once a finding closed it.
+    closed: Option<Denial>,
 }
 
 impl fmt::Debug for Enforcement {
@@ -138,15 +143,13 @@ impl Enforcement {
         let Some(policy) = selected else {
             return Err(self.end_at_once(record, self.no_policy(&subject)).await);
         };
-        let findings = policy.findings();
         Ok(Session {
             shared: Arc::clone(self),
             subject,
             purpose,
             snapshot,
             generation: current.generation,
-            denials: Threshold::new(findings.denials_per_minute.unwrap_or(u64::MAX)),
-            equalities: Threshold::new(findings.equality_per_minute.unwrap_or(EQUALITY)),
+            closed: None,
             policy,
             record,
             token: start.token,
@@ -269,11 +272,6 @@ impl Session {
                 })
                 .map_err(|error| cannot_record(&error))?;
         }
-        let findings = policy.findings();
-        self.denials
-            .set_limit(findings.denials_per_minute.unwrap_or(u64::MAX));
-        self.equalities
-            .set_limit(findings.equality_per_minute.unwrap_or(EQUALITY));
         self.policy = policy;
         Ok(true)
     }
@@ -303,6 +301,9 @@ impl Session {
 
     /// Why the session must end by now, if it must.
     pub fn overdue(&self) -> Option<Denial> {
+        if let Some(closed) = &self.closed {
+            return Some(closed.clone());
+        }
         // By the wall clock, whatever that has done meanwhile: so is `exp`.
         let expired = |token: &Verified| token.expires() <= Timestamp::now();
         if self.token.as_ref().is_some_and(expired) {
@@ -334,12 +335,92 @@ impl Session {
                 "more statements in this minute than the policy allows",
             );
         }
-        self.decide_again(operation)
+        let decision = self.decide_again(operation);
+        if decision.verdict != Verdict::Deny {
+            let found = self
+                .shared
+                .deviations
+                .named(&operation.accesses, self.policy.findings());
+            if found.is_some() {
+                self.found(found);
+                // What follows from it holds for this command already.
+                return self.decide_again(operation);
+            }
+        }
+        decision
     }
 
     /// The same for a command that is counted already, or will be.
     pub fn decide_again(&self, operation: &Operation) -> Decision {
-        decide(&self.policy, &self.subject, operation)
+        let mut decision = decide(&self.policy, &self.subject, operation);
+        if decision.verdict == Verdict::Deny {
+            return decision;
+        }
+        if let Some(closed) = &self.closed {
+            return self.deny(closed.reason, None, &closed.message);
+        }
+        let findings = self.policy.findings();
+        // Beginning and ending a transaction, and what else every client does, goes on.
+        if findings.on_finding == OnFinding::HoldNext
+            && decision.reason != Reason::Baseline
+            && self.shared.deviations.is_holding()
+        {
+            decision.verdict = Verdict::Hold;
+            decision.reason = Reason::ApprovalPending;
+            decision.rule = findings.approvals.first().map(|asked| asked.rule.clone());
+            decision
+                .approvals
+                .extend(findings.approvals.iter().cloned());
+            decision.durability = Durability::Replicated;
+        }
+        decision
+    }
+
+    /// Records what is out of the ordinary, and does what the policy says of it.
+    fn found(&mut self, found: Option<Found>) {
+        let Some(found) = found else { return };
+        let kind = found.kind.as_str();
+        if found.first {
+            self.shared.metrics.found(&self.shared.connection, kind);
+            tracing::warn!(session = self.id(), kind, "finding: {}", found.detail);
+            // One that cannot be kept fails the next record, which denies.
+            let _ = self.record.finding(evidence::Finding {
+                kind: kind.to_owned(),
+                detail: found.detail.clone(),
+            });
+            self.notice(NoticeKind::Finding, kind, found.detail.clone());
+        }
+        match self.policy.findings().on_finding {
+            OnFinding::Alert => {}
+            OnFinding::HoldNext => self.shared.deviations.hold(),
+            OnFinding::Close => {
+                let message = format!("{kind}: {}", found.detail);
+                self.closed = Some(Denial::new(Reason::ClosedByFinding, message));
+            }
+        }
+    }
+
+    /// Something that the workload's people should hear of.
+    pub(crate) fn notice(&self, kind: NoticeKind, reason: &str, detail: String) {
+        self.shared.notices.add(Notice {
+            kind,
+            reason: reason.to_owned(),
+            connection: self.shared.connection.clone(),
+            session: self.record.id().to_owned(),
+            detail,
+            count: 1,
+        });
+    }
+
+    /// A command has ended with so many rows, of which so many values were masked.
+    pub fn passed(&mut self, rows: u64, masked: u64) {
+        let shared = Arc::clone(&self.shared);
+        shared.metrics.passed(&shared.connection, rows, masked);
+        let findings = self.policy.findings();
+        let unusual = shared.deviations.rows(rows, findings);
+        let many = shared.deviations.masked(masked, findings);
+        self.found(unusual);
+        self.found(many);
     }
 
     /// A decision of the flow itself rather than of a rule.
@@ -423,14 +504,14 @@ impl Session {
         self.shared
             .metrics
             .decided(&self.shared.connection, decision);
-        if self.denials.add(1) {
-            let count = self.denials.count();
-            // A finding that can't be kept fails the next record, which denies.
-            let _ = self.record.finding(evidence::Finding {
-                kind: "DenialBurst".to_owned(),
-                detail: format!("{count} denials within a minute"),
-            });
-        }
+        let about = decision.access.as_ref().map(ToString::to_string);
+        self.notice(
+            NoticeKind::Denied,
+            decision.reason.as_str(),
+            about.unwrap_or_default(),
+        );
+        let found = self.shared.deviations.denied(self.policy.findings());
+        self.found(found);
         let intent = self.intent(decision, command, None);
         match self.record.refusal(&intent, command.client).await {
             Ok(sequence) => Denial::from_decision(decision, self.record.id(), Some(sequence)),
@@ -440,13 +521,9 @@ impl Session {
 
     /// Counts comparisons by equality with masked columns (policy.md, Inference).
     pub fn equality(&mut self, count: u64) {
-        if count > 0 && self.equalities.add(count) {
-            let total = self.equalities.count();
-            let _ = self.record.finding(evidence::Finding {
-                kind: "EqualityProbing".to_owned(),
-                detail: format!("{total} comparisons with masked columns within a minute"),
-            });
-        }
+        let findings = self.policy.findings();
+        let found = self.shared.deviations.compared(count, findings);
+        self.found(found);
     }
 
     /// Ends the session's record.
@@ -526,9 +603,6 @@ pub(crate) fn cannot_record(error: &evidence::RecordError) -> Denial {
     )
     .with_hint("free space on, or repair, the disk that holds the evidence")
 }
-
-/// Comparisons by equality with masked columns a minute before it is a finding (policy.md).
-const EQUALITY: u64 = 60;
 
 /// How often a waiting client is told that it still waits (postgres.md, Limits).
 pub(crate) const REMINDER: Duration = Duration::from_secs(15);

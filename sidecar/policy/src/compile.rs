@@ -52,6 +52,9 @@ pub(crate) struct Compiler {
     pub invalid: Vec<Invalid>,
 }
 
+/// What a finding's approvals are asked for by, where a rule's name stands otherwise.
+const FINDINGS: &str = "findings.onFinding";
+
 const RELATION_FORM: &str = "schema.name";
 const COLUMN_FORM: &str = "schema.relation.column";
 const SINGLE_FORM: &str = "name";
@@ -201,6 +204,15 @@ impl Compiler {
             self.refuse(path, "approval belongs to the action RequireApproval");
             return None;
         }
+        Some(self.approvers(path, approval, reference))
+    }
+
+    fn approvers(
+        &mut self,
+        path: &str,
+        approval: &crds::Approval,
+        reference: &RuleRef,
+    ) -> ApprovalRule {
         let distinct = |names: &[String]| -> Vec<String> {
             names
                 .iter()
@@ -236,14 +248,53 @@ impl Compiler {
                 "a grant that is never valid releases nothing",
             );
         }
-        Some(ApprovalRule {
+        ApprovalRule {
             rule: reference.clone(),
             users,
             groups,
             quorum: approval.quorum,
             timeout: approval.timeout.get(),
             valid_for,
-        })
+        }
+    }
+
+    /// Thresholds, and what happens when one is passed.
+    pub(crate) fn findings(&mut self, path: &str, findings: Option<&crds::Findings>) -> Findings {
+        let Some(findings) = findings else {
+            return Findings::default();
+        };
+        let on_finding = match findings.on_finding {
+            crds::OnFinding::Alert => OnFinding::Alert,
+            crds::OnFinding::HoldNext => OnFinding::HoldNext,
+            crds::OnFinding::Close => OnFinding::Close,
+        };
+        let holds = on_finding == OnFinding::HoldNext;
+        let approval_path = format!("{path}.approval");
+        if holds && findings.approval.is_none() {
+            self.refuse(
+                approval_path.clone(),
+                "onFinding: HoldNext needs approvers, or nothing could ever run again",
+            );
+        }
+        if !holds && findings.approval.is_some() {
+            let message = "approval belongs to onFinding: HoldNext";
+            self.refuse(approval_path.clone(), message);
+        }
+        let reference = RuleRef {
+            rule: FINDINGS.to_owned(),
+            ..self.reference.clone()
+        };
+        let approvals = findings.approval.as_ref().filter(|_| holds);
+        let approvals = approvals.map(|asked| self.approvers(&approval_path, asked, &reference));
+        Findings {
+            denials_per_minute: findings.denials_per_minute.map(u64::from),
+            equality_per_minute: findings.equality_per_minute.map(u64::from),
+            masked_per_minute: findings.masked_per_minute.map(u64::from),
+            rows_times_usual: findings.rows_times_usual.map(u64::from),
+            first_seen: findings.first_seen,
+            on_finding,
+            approvals: approvals.into_iter().collect(),
+        }
     }
 
     fn patterns<const N: usize>(
@@ -399,18 +450,6 @@ impl Compiler {
         }
         compiled
     }
-}
-
-pub(crate) fn findings_of(findings: Option<&crds::Findings>) -> Findings {
-    findings.map_or_else(Findings::default, |findings| Findings {
-        denials_per_minute: findings.denials_per_minute.map(u64::from),
-        equality_per_minute: findings.equality_per_minute.map(u64::from),
-        on_finding: match findings.on_finding {
-            crds::OnFinding::Alert => OnFinding::Alert,
-            crds::OnFinding::HoldNext => OnFinding::HoldNext,
-            crds::OnFinding::Close => OnFinding::Close,
-        },
-    })
 }
 
 fn is_on_relations(effect: Effect) -> bool {

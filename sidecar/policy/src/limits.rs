@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ApprovalRule;
+
 /// What one pod may use of one connection. `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -40,25 +42,39 @@ pub enum OnFinding {
     Close,
 }
 
-/// When something is worth telling (evidence.md, Real time). `None` is no threshold set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// When something is worth telling (evidence.md, Real time), counted per pod and connection over
+/// all its sessions. `None` is no threshold set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
     /// Denials in any minute.
     pub denials_per_minute: Option<u64>,
     /// Comparisons of masked columns by equality in any minute.
     pub equality_per_minute: Option<u64>,
+    /// Values masked in any minute.
+    pub masked_per_minute: Option<u64>,
+    /// Rows of a result, in multiples of the usual one's.
+    pub rows_times_usual: Option<u64>,
+    /// Whether an object is told that was never named before.
+    pub first_seen: bool,
     /// What happens then.
     pub on_finding: OnFinding,
+    /// Whom the next command waits for, of every policy that holds.
+    pub approvals: Vec<ApprovalRule>,
 }
 
 impl Findings {
     /// The stricter of each field.
     #[must_use]
-    pub fn strictest(self, other: Findings) -> Findings {
+    pub fn strictest(mut self, other: &Findings) -> Findings {
+        self.approvals.extend(other.approvals.iter().cloned());
         Findings {
             denials_per_minute: least(self.denials_per_minute, other.denials_per_minute),
             equality_per_minute: least(self.equality_per_minute, other.equality_per_minute),
+            masked_per_minute: least(self.masked_per_minute, other.masked_per_minute),
+            rows_times_usual: least(self.rows_times_usual, other.rows_times_usual),
+            first_seen: self.first_seen || other.first_seen,
             on_finding: self.on_finding.max(other.on_finding),
+            approvals: self.approvals,
         }
     }
 }

@@ -122,8 +122,8 @@ impl Policy {
     }
 
     /// The strictest thresholds of everything that applies.
-    pub fn findings(&self) -> Findings {
-        self.inner.findings
+    pub fn findings(&self) -> &Findings {
+        &self.inner.findings
     }
 
     /// Only DryRun policies select: what guardrails leave is forwarded and observed.

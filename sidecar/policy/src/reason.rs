@@ -87,6 +87,8 @@ reasons! {
     LimitExceeded,
     /// The session lasted as long as it may.
     SessionExpired,
+    /// A finding closed the session, as its policy says.
+    ClosedByFinding,
     /// The client broke the protocol.
     ProtocolViolation,
     /// A message that is never forwarded.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chaperone_crds as crds;
 
-use crate::compile::{Compiler, Invalid, Rules, findings_of};
+use crate::compile::{Compiler, Invalid, Rules};
 use crate::digest;
 use crate::index::RuleIndex;
 use crate::policy::{Broken, Inner, State, View, WouldBe};
@@ -282,7 +282,7 @@ impl PolicySet {
         let applied: Vec<&Source> = guardrails.iter().chain(&enforce).copied().collect();
         let recorded: Vec<&Source> = guardrails.iter().chain(&dry_run).copied().collect();
         let strictest = |limits: Limits, source: &&Source| limits.strictest(source.rules.limits);
-        let findings = |found: Findings, source: &&Source| found.strictest(source.rules.findings);
+        let findings = |found: Findings, source: &&Source| found.strictest(&source.rules.findings);
         Policy {
             inner: Arc::new(Inner {
                 state,
@@ -433,7 +433,7 @@ fn compile_policy(policy: &NamedPolicy<'_>) -> (Source, Vec<Invalid>) {
     }
     let mut rules = compiler.rules("spec", &spec.rules, &spec.masking);
     rules.limits = compiler.limits("spec.limits", spec.limits.as_ref());
-    rules.findings = findings_of(spec.findings.as_ref());
+    rules.findings = compiler.findings("spec.findings", spec.findings.as_ref());
     let source = Source {
         reference,
         selector,

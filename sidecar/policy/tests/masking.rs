@@ -196,8 +196,9 @@ fn the_strictest_limits_and_thresholds_win() {
         "guardrails: {limits: {rowsPerStatement: 100, sessionDuration: 8h}}",
         &[
             "limits: {rowsPerStatement: 1000, bytesPerMinute: 256Mi, sessionDuration: 1h}\n\
-             findings: {denialsPerMinute: 20, onFinding: HoldNext}",
-            "limits: {statementsPerMinute: 600}\nfindings: {denialsPerMinute: 5, equalityPerMinute: 60}",
+             findings: {denialsPerMinute: 20, rowsTimesUsual: 50, onFinding: HoldNext,\
+             approval: {approvers: {groups: [dba]}, quorum: 2}}",
+            "limits: {statementsPerMinute: 600}\nfindings: {denialsPerMinute: 5, equalityPerMinute: 60, maskedPerMinute: 900, firstSeen: true}",
         ],
     );
     let policy = world.select().unwrap();
@@ -209,7 +210,40 @@ fn the_strictest_limits_and_thresholds_win() {
     let findings = policy.findings();
     assert_eq!(findings.denials_per_minute, Some(5));
     assert_eq!(findings.equality_per_minute, Some(60));
+    assert_eq!(findings.masked_per_minute, Some(900));
+    assert_eq!(findings.rows_times_usual, Some(50));
+    assert!(findings.first_seen);
     assert_eq!(findings.on_finding, OnFinding::HoldNext);
+    let asked: Vec<_> = findings.approvals.iter().map(|rule| rule.quorum).collect();
+    assert_eq!(asked, [2]);
+}
+
+#[test]
+fn a_finding_that_holds_names_who_can_let_go() {
+    for (findings, path) in [
+        (
+            "{denialsPerMinute: 3, onFinding: HoldNext}",
+            "spec.findings.approval",
+        ),
+        (
+            "{onFinding: HoldNext, approval: {approvers: {}}}",
+            "spec.findings.approval.approvers",
+        ),
+        (
+            "{onFinding: Close, approval: {approvers: {groups: [dba]}}}",
+            "spec.findings.approval",
+        ),
+    ] {
+        let world = World::new("", &[&format!("findings: {findings}")]);
+        let (reason, message) = world
+            .select()
+            .unwrap()
+            .denies_all()
+            .map(|(reason, message)| (reason, message.to_owned()))
+            .unwrap();
+        assert_eq!(reason, Reason::PolicyInvalid);
+        assert!(message.contains(path), "{message}");
+    }
 }
 
 #[test]

@@ -127,6 +127,10 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
         ),
         Reason::TokenExpired => ("the token that the session began with has expired", Other),
         Reason::SessionExpired => ("the session lasted as long as it may", Other),
+        Reason::ClosedByFinding => (
+            "something out of the ordinary closed the session, as a policy's findings say",
+            Other,
+        ),
         Reason::ProtocolViolation => ("the client broke the protocol", Other),
         Reason::UnsupportedMessage => ("this kind of message is never forwarded", Other),
         Reason::SettingDenied => ("a startup parameter or setting is not allowed", Other),

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use chaperone_approvals::{ApiError, ApiFuture, ApprovalApi, is_name};
 use chaperone_control::{
     Append, Appended, AttachAnswer, AttachRequest, Cancel, CertificateAnswer, CertificateRequest,
-    KeysWanted, MOST_BYTES, NewApproval, Redeem, Refusal, SessionViews, StreamEvent,
+    KeysWanted, MOST_BYTES, NewApproval, Notices, Redeem, Refusal, SessionViews, StreamEvent,
 };
 use chaperone_wire::{AllowSpecial, Resolver, TlsClient, TlsMode, TlsSettings};
 use http_body_util::{BodyExt, Full, Limited};
@@ -142,6 +142,12 @@ impl Client {
     pub(crate) async fn sessions(&self, views: &SessionViews) -> Result<(), ApiError> {
         let path = "/v1/audit/sessions".to_owned();
         self.call(Method::POST, path, json(views)?, DEADLINE).await
+    }
+
+    pub(crate) async fn notices(&self, notices: &Notices) -> Result<(), ApiError> {
+        let path = "/v1/notices".to_owned();
+        self.call(Method::POST, path, json(notices)?, DEADLINE)
+            .await
     }
 
     /// Has the keys of an IdentityProvider fetched again.

@@ -14,6 +14,7 @@
 mod control;
 mod evidence;
 mod feed;
+mod notices;
 mod pod_ca;
 mod process;
 mod settings;

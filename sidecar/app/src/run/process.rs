@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Moment};
 use anyhow::Context;
 use chaperone_approvals::{ApiError, Approvals, Remote};
 use chaperone_control::{AttachAnswer, PodIdentity, SecretBytes, Snapshot};
-use chaperone_enforce::{KeyRequests, Metrics};
+use chaperone_enforce::{KeyRequests, Metrics, Notices};
 use chaperone_identity::Providers;
 use chaperone_policy::{Pod, Reason, Subject, Workload};
 use chaperone_postgres::session::APPLICATION_PROTOCOL;
@@ -24,7 +24,7 @@ use super::feed::{self, Update};
 use super::pod_ca::PodCa;
 use super::settings::{Listen, Settings};
 use super::snapshots::{Ready, Suspension, providers, ready};
-use super::{evidence, shipping, volume};
+use super::{evidence, notices, shipping, volume};
 use crate::admin::{Health, router};
 use crate::cli::say;
 use crate::listener::{Running, bind};
@@ -154,10 +154,12 @@ impl Starting {
             }
         });
         let client = Client::new(&self.settings)?;
+        let said = Arc::new(Notices::default());
+        tasks.spawn(notices::tell(client.clone(), Arc::clone(&said)));
         let begun = self.begun;
         let process = tokio::select! {
             () = signals.any() => return Ok(()),
-            process = self.attach(&client, key_requests) => process?,
+            process = self.attach(&client, key_requests, said) => process?,
         };
         tasks.spawn(feed::ask_for_keys(client.clone(), asked));
         say(&format!("ready after {} ms", begun.elapsed().as_millis()));
@@ -166,7 +168,12 @@ impl Starting {
         process.serve(updates, signals).await
     }
 
-    async fn attach(self, client: &Client, key_requests: KeyRequests) -> anyhow::Result<Process> {
+    async fn attach(
+        self,
+        client: &Client,
+        key_requests: KeyRequests,
+        notices: Arc<Notices>,
+    ) -> anyhow::Result<Process> {
         let settings = self.settings.clone();
         // Keys are made while the operator looks at the pod.
         let ca =
@@ -206,6 +213,7 @@ impl Starting {
             max_sessions: self.settings.max_sessions,
             data_plane: self.data_plane,
             key_requests,
+            notices,
         });
         let AttachAnswer {
             pod,

@@ -529,11 +529,7 @@ impl Engine<'_> {
             Some(_) => OutcomeStatus::Failed,
         });
         let detail = running.failed.clone().unwrap_or(running.tag);
-        self.flow.shared().metrics.passed(
-            &self.flow.shared().connection,
-            running.rows,
-            running.masked,
-        );
+        self.flow.passed(running.rows, running.masked);
         if running.masked > 0 {
             self.flow
                 .record()

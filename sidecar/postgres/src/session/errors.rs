@@ -23,7 +23,10 @@ pub(crate) fn sqlstate(reason: Reason) -> &'static str {
         Reason::ProtocolViolation => "08P01",
         Reason::TargetProtocol | Reason::TargetUnreachable | Reason::TargetTls => "08006",
         Reason::TargetRefused => "08004",
-        Reason::ShuttingDown | Reason::SessionExpired | Reason::TokenExpired => "57P01",
+        Reason::ShuttingDown
+        | Reason::SessionExpired
+        | Reason::TokenExpired
+        | Reason::ClosedByFinding => "57P01",
         Reason::DatabaseDenied => "3D000",
         Reason::TooComplex => "54001",
         Reason::Unparsable => "42601",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chaperone_approvals::{Approvals, Folder, SystemClock, Verdict};
 use chaperone_crds::{AccessPolicySpec, ConnectionSpec};
-use chaperone_enforce::{Enforcement, KeyRequests, Metrics, RateLimits, Snapshot};
+use chaperone_enforce::{Deviations, Enforcement, KeyRequests, Metrics, RateLimits, Snapshot};
 use chaperone_evidence::{
     AttachIdentity, Record, Recorder, Selection, Sessions, Shown, SpoolOptions, Store, verify,
 };
@@ -144,6 +144,8 @@ impl Proxy {
                 }),
                 metrics: Metrics::new().unwrap(),
                 rates: RateLimits::new(),
+                deviations: Deviations::default(),
+                notices: Arc::default(),
                 key_requests: KeyRequests::default(),
             }),
             subject: Arc::new(Subject {
