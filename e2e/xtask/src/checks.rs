@@ -18,7 +18,7 @@ use crate::workspace::{self, BINARIES_VARIABLE, Profile};
 use crate::{cluster, fuzz, licenses};
 
 /// What the tests take that need no cluster.
-const NEEDS: [Need; 16] = [
+const NEEDS: [Need; 17] = [
     Need::CCompiler,
     Need::LibClang,
     Need::PostgreSql,
@@ -26,6 +26,7 @@ const NEEDS: [Need; 16] = [
     Need::Xz,
     Need::Releases,
     Need::PgBouncer,
+    Need::Promtool,
     Need::Git,
     Need::PythonVenv,
     Need::PythonPackages,

@@ -77,6 +77,8 @@ pub enum Need {
     Conntrack,
     /// busybox that needs no library, for images.
     Busybox,
+    /// promtool, which reads alerts as Prometheus does.
+    Promtool,
     /// curl, with which tests ask what no client of ours would.
     Curl,
     /// rustfmt.
@@ -122,6 +124,7 @@ impl Need {
             Need::Iproute => find_program("ip").is_none(),
             Need::Conntrack => find_program("conntrack").is_none(),
             Need::Busybox => find_program("busybox").is_none(),
+            Need::Promtool => find_program("promtool").is_none(),
             Need::Curl => find_program("curl").is_none(),
             Need::Rustfmt => !runs("cargo", &["fmt", "--version"]),
             Need::Clippy => !runs("cargo", &["clippy", "--version"]),
@@ -148,6 +151,7 @@ impl Need {
             Need::Iproute => &["iproute2"],
             Need::Conntrack => &["conntrack"],
             Need::Busybox => &["busybox-static"],
+            Need::Promtool => &["prometheus"],
             Need::Curl => &["curl"],
             Need::Jdk => &["default-jdk-headless"],
             Need::Ruby => &["ruby-activerecord", "ruby-pg"],
@@ -194,6 +198,7 @@ impl Need {
             Need::Iproute => "iproute2",
             Need::Conntrack => "conntrack",
             Need::Busybox => "a static busybox",
+            Need::Promtool => "promtool, of Prometheus (no service will be started)",
             Need::Curl => "curl",
             Need::Rustfmt => "rustfmt",
             Need::Clippy => "clippy",
@@ -288,7 +293,8 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     }
     // Debian starts these services too; a policy file refuses that for this one installation.
     let refusal = Path::new("/usr/sbin/policy-rc.d");
-    let serves = |package: &&str| ["pgbouncer", "containerd", "nftables"].contains(package);
+    let serves =
+        |package: &&str| ["pgbouncer", "containerd", "nftables", "prometheus"].contains(package);
     let ours = packages.iter().any(serves) && !refusal.exists();
     if ours {
         fs::write(refusal, "#!/bin/sh\nexit 101\n")?;
