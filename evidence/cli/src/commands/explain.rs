@@ -131,6 +131,14 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
         Reason::UnsupportedMessage => ("this kind of message is never forwarded", Other),
         Reason::SettingDenied => ("a startup parameter or setting is not allowed", Other),
         Reason::DatabaseDenied => ("the connection is for another database", Other),
+        Reason::HostDenied => (
+            "the connection is for another host, or for paths under another prefix",
+            Other,
+        ),
+        Reason::BodyUnreadable => (
+            "a rule looks into the body, and it is too long, not decodable, or not JSON with one reading",
+            Other,
+        ),
         Reason::TargetUnreachable => ("the target could not be reached", Other),
         Reason::TargetRefused => ("the target ended or refused the session", Other),
         Reason::TargetAuthentication => (
