@@ -18,7 +18,7 @@ use crate::workspace::{self, BINARIES_VARIABLE, Profile};
 use crate::{cluster, fuzz, licenses};
 
 /// What the tests take that need no cluster.
-const NEEDS: [Need; 16] = [
+const NEEDS: [Need; 18] = [
     Need::CCompiler,
     Need::LibClang,
     Need::PostgreSql,
@@ -26,6 +26,8 @@ const NEEDS: [Need; 16] = [
     Need::Xz,
     Need::Releases,
     Need::PgBouncer,
+    Need::Nginx,
+    Need::Curl,
     Need::Git,
     Need::PythonVenv,
     Need::PythonPackages,

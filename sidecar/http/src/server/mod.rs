@@ -101,6 +101,11 @@ impl Shared {
         known.clone().filter(|sender| !sender.is_closed())
     }
 
+    /// Lets the connection go.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn set(&self, sender: http2::SendRequest<Body>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
     }

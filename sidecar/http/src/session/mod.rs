@@ -118,8 +118,10 @@ struct Agent {
     server_name: Option<String>,
     /// Free lanes.
     lanes: Mutex<Vec<Lane>>,
-    /// Everything that runs for it.
+    /// Its exchanges, and what its connection takes beside itself.
     tasks: TaskTracker,
+    /// What drives connections to the target; it lasts as long as a lane holds one.
+    drivers: TaskTracker,
     shared: Shared,
     drain: Drain,
 }
@@ -179,6 +181,7 @@ pub async fn serve(connection: Arc<Connection>, tcp: TcpStream, drain: Drain) {
             server_name,
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),
+            drivers: TaskTracker::new(),
             shared: Shared::default(),
             drain: drain.clone(),
         })
@@ -206,4 +209,8 @@ pub async fn serve(connection: Arc<Connection>, tcp: TcpStream, drain: Drain) {
     for lane in lanes {
         lane.end(denial.as_ref()).await;
     }
+    // Without a lane nothing holds a connection to the target any more.
+    agent.shared.clear();
+    agent.drivers.close();
+    agent.drivers.wait().await;
 }

@@ -265,7 +265,7 @@ impl Relay<'_> {
             credential: connection.credential.as_ref(),
             resolver: &connection.resolver,
             allow_special: connection.allow_special,
-            tasks: &agent.tasks,
+            tasks: &agent.drivers,
             shared: &agent.shared,
             deadline: Instant::now() + connection.bounds.connect,
         };
