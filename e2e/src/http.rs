@@ -2,7 +2,7 @@
 //! bytes it was sent.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,20 +84,37 @@ impl Api {
         Ok(stream)
     }
 
-    /// Sends raw bytes, says that no more come, and gives all that is answered until the sidecar
-    /// closes.
+    /// Sends raw bytes and gives the first answer, or what came of it before the sidecar closed.
     pub fn raw(&self, bytes: &[u8]) -> Result<String> {
         let mut stream = self.connect()?;
         // It may close before it has read all.
         let _ = stream.write_all(bytes);
-        let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            Err(error) => return Err(error.into()),
+        let mut buffer = [0; 4096];
+        while !is_whole(&answer) {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+/// Whether an answer has come to its end: as many bytes as it says, or the last chunk.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        Some(length) => body.len() >= length,
+        None => body.ends_with("0\r\n\r\n"),
     }
 }
 

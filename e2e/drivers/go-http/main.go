@@ -18,7 +18,7 @@ type seen struct {
 	Path     string `json:"path"`
 	Query    string `json:"query"`
 	Host     string `json:"host"`
-	Length   int    `json:"length"`
+	Length   int64  `json:"length"`
 	Protocol string `json:"protocol"`
 }
 
@@ -47,11 +47,11 @@ func protocols() *http.Protocols {
 
 func serve(port string) error {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
+		length, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		line, _ := json.Marshal(seen{r.Method, r.URL.Path, r.URL.RawQuery, r.Host, len(body), r.Proto})
+		line, _ := json.Marshal(seen{r.Method, r.URL.Path, r.URL.RawQuery, r.Host, length, r.Proto})
 		fmt.Println(string(line))
 		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			w.Header().Set("Content-Type", "application/grpc")

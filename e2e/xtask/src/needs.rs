@@ -52,6 +52,8 @@ pub enum Need {
     PgBouncer,
     /// The target of promises on HTTP, and the peer of its benchmarks.
     Nginx,
+    /// The load of the benchmarks on HTTP.
+    H2load,
     /// git, to clone the checkout.
     Git,
     /// Python's venv with pip in it.
@@ -111,6 +113,7 @@ impl Need {
             Need::Xz => Need::Releases.missing() && find_program("xz").is_none(),
             Need::PgBouncer => find_program("pgbouncer").is_none(),
             Need::Nginx => find_program("nginx").is_none(),
+            Need::H2load => find_program("h2load").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
             Need::PythonPackages => !python_packages_are_there(),
@@ -144,6 +147,7 @@ impl Need {
             Need::Xz => &["xz-utils"],
             Need::PgBouncer => &["pgbouncer"],
             Need::Nginx => &["nginx-light"],
+            Need::H2load => &["nghttp2-client"],
             Need::Git => &["git"],
             Need::PythonVenv => &["python3-venv"],
             Need::Go => &["golang-go", "ca-certificates"],
@@ -185,6 +189,7 @@ impl Need {
             Need::Xz => "xz",
             Need::PgBouncer => "PgBouncer (no service will be started)",
             Need::Nginx => "nginx (no service will be started)",
+            Need::H2load => "h2load",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
             Need::PythonPackages => {

@@ -233,10 +233,7 @@ impl Framing {
                 }
                 Framing::ChunkLine => {
                     let Some(end) = find(from, b"\r\n") else {
-                        return match from.len() > MAX_CHUNK_LINE {
-                            true => Err(Violation::Body("the line of a chunk is too long")),
-                            false => Ok(()),
-                        };
+                        return unfinished(from, MAX_CHUNK_LINE).map_err(Violation::Body);
                     };
                     let line = from.get(..end).unwrap_or_default();
                     let size = chunk_size(line).map_err(Violation::Body)?;
@@ -263,10 +260,8 @@ impl Framing {
                 }
                 Framing::Trailers(seen) => {
                     let Some(end) = find(from, b"\r\n") else {
-                        return match seen.saturating_add(from.len()) > MAX_TRAILERS {
-                            true => Err(Violation::Body("the trailers are too long")),
-                            false => Ok(()),
-                        };
+                        let most = MAX_TRAILERS.saturating_sub(*seen);
+                        return unfinished(from, most).map_err(Violation::Body);
                     };
                     let line = from.get(..end).unwrap_or_default();
                     *seen = seen.saturating_add(end);
@@ -301,6 +296,17 @@ fn take(from: &mut Vec<u8>, count: usize, to: &mut Vec<u8>) {
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// A line that has not ended as it should, and must not be waited for in vain.
+fn unfinished(line: &[u8], most: usize) -> Result<(), &'static str> {
+    if line.contains(&b'\n') {
+        return Err("a line ends without a carriage return");
+    }
+    match line.len() > most {
+        true => Err("a line of a chunked body is too long"),
+        false => Ok(()),
+    }
 }
 
 /// A head that has not ended: each line feed so far ends a line as it should.
@@ -543,6 +549,8 @@ mod tests {
     fn a_bad_chunk_ends_the_connection() {
         for chunks in [
             "5\nhello\r\n0\r\n\r\n",
+            "1\na\n0\n\n",
+            "1\r\na\r\n0\r\n\n",
             "0x5\r\nhello\r\n0\r\n\r\n",
             "5 \r\nhello\r\n0\r\n\r\n",
             "+5\r\nhello\r\n0\r\n\r\n",

@@ -9,6 +9,7 @@ use chaperone_policy::{
     Detector, NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Strategy, Subject, Workload,
 };
 use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
 use serde_json::{Value, json};
 
 use super::*;
