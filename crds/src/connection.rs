@@ -120,19 +120,22 @@ pub struct SecretCredential {
     pub secret: NameRef,
 }
 
-/// An HTTP API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An HTTP API. The target is this URL, never what a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "self.url.startsWith('https://') || (has(self.tls) && has(self.tls.mode) && self.tls.mode == 'Disable')")
+    .message("http:// crosses the network readable; write tls: {mode: Disable} to say so"))]
+#[x_kube(validation = Rule::new(
+    "self.url.startsWith('http://') || !has(self.tls) || !has(self.tls.mode) || self.tls.mode != 'Disable'")
+    .message("tls mode Disable belongs to an http:// url"))]
 pub struct HttpTarget {
-    /// Scheme, host, port and path prefix.
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = "^https?://[^/?#]+(/[^?#]*)?$")
-    )]
+    /// Scheme, host, port, and the path that every request must lie under.
+    #[schemars(length(min = 8, max = 2048), regex(pattern = URL_PATTERN))]
     pub url: String,
     /// Host names that stand for this target besides the URL's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = HOST_PATTERN)))]
     pub hosts: Vec<String>,
     /// TLS to the target.
     #[serde(default)]
@@ -273,6 +276,10 @@ pub struct ConnectionStatus {
 /// A host name or an IP address: nothing that could carry a port, a path or a space.
 pub(crate) const HOST_PATTERN: &str =
     r"^([A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+)$";
+
+/// Scheme and authority without user information, and a path without query or fragment.
+const URL_PATTERN: &str =
+    r"^https?://([-_.A-Za-z0-9]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^?#]*)?$";
 
 fn postgres_port() -> u16 {
     5432

@@ -79,6 +79,10 @@ pub const LISTEN_PORT_ANNOTATION: &str = "chaperone.dev/listen-port";
 /// [`LISTEN_PORT_ANNOTATION`].
 pub const DEFAULT_POSTGRES_LISTEN_PORT: u16 = 15432;
 
+/// The port a standalone sidecar listens on for an HTTP Connection without
+/// [`LISTEN_PORT_ANNOTATION`].
+pub const DEFAULT_HTTP_LISTEN_PORT: u16 = 18080;
+
 /// A Kubernetes name as this group bounds it: a DNS-1123 subdomain.
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 

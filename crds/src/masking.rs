@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::string_enum::string_enum;
 
-/// Hides the values of some columns, or whatever some detectors find.
+/// Hides the values of some columns or of some places in JSON, or whatever some detectors find.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.columns) != has(self.detectors)")
-    .message("name exactly one of columns, detectors"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.columns), has(self.jsonPaths), has(self.detectors)].exists_one(m, m)")
+    .message("name exactly one of columns, jsonPaths, detectors"))]
 #[x_kube(validation = Rule::new("has(self.partial) == (self.strategy == 'Partial')")
     .message("partial belongs to strategy Partial, and that strategy needs it"))]
 pub struct Masking {
@@ -20,6 +21,10 @@ pub struct Masking {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 5, max = 200)))]
     pub columns: Vec<String>,
+    /// Values in JSON, as `$.customer.email`, `$.orders[*].card`, or `$..email` at any depth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 3, max = 200)))]
+    pub json_paths: Vec<String>,
     /// Detectors that look at the text of every value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8))]

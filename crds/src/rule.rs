@@ -183,10 +183,16 @@ pub struct KubernetesRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRule {
-    /// Methods.
+    /// Methods, in capitals; `*` stands for every one. `Upgrade` lets a request leave HTTP for
+    /// another protocol such as WebSocket, and is never meant by `*`.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 32)))]
     pub methods: Vec<String>,
-    /// Paths.
+    /// Hosts, in small letters; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    pub hosts: Vec<String>,
+    /// Paths, written decoded; `*` stands for any text inside a segment, a segment `**` for any
+    /// number of segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
     pub paths: Vec<String>,

@@ -221,7 +221,7 @@ fn approvals_have_approvers_and_a_quorum() {
 
 #[test]
 fn masking_names_columns_or_detectors() {
-    let message = ["spec.masking[0]: name exactly one of columns, detectors"];
+    let message = ["spec.masking[0]: name exactly one of columns, jsonPaths, detectors"];
     assert_eq!(
         policy(|spec| spec["masking"][0]["detectors"] = json!(["Iban"])),
         message

@@ -49,55 +49,28 @@ fn profile() -> Profile {
     }
 }
 
-/// Manifests, state and ports of one test.
-pub struct Lab {
-    /// The test's own database.
-    pub database: Database,
+/// Manifests, state and a port: what a sidecar needs, whatever it is for.
+pub struct World {
     scratch: Scratch,
     listen: u16,
-    upstream: u16,
     subject: String,
 }
 
-impl Lab {
-    /// A Connection straight to a database of its own, without guardrails or policies.
-    pub fn new() -> Result<Lab> {
-        let database = Database::new()?;
-        let upstream = database.port;
-        Lab::with(database, upstream)
-    }
-
-    /// The same, reaching the server through something that listens on `upstream`.
-    pub fn behind(database: Database, upstream: u16) -> Result<Lab> {
-        Lab::with(database, upstream)
-    }
-
-    fn with(database: Database, upstream: u16) -> Result<Lab> {
+impl World {
+    /// Empty, for `shop/report-agent`.
+    pub fn new() -> Result<World> {
         let scratch = Scratch::new("lab")?;
         fs::create_dir(scratch.path().join("manifests"))?;
-        let lab = Lab {
-            database,
+        Ok(World {
             scratch,
             listen: free_port()?,
-            upstream,
             subject: "shop/report-agent".to_owned(),
-        };
-        lab.guardrails("")?;
-        lab.manifest(
-            "secret.yaml",
-            &format!(
-                "apiVersion: v1\nkind: Secret\nmetadata: {{name: agent, namespace: databases}}\n\
-                 stringData: {{username: {}, password: {PASSWORD}}}\n",
-                lab.database.name
-            ),
-        )?;
-        Ok(lab)
+        })
     }
 
-    /// Runs as another subject; policies select `shop/report-agent` and `shop/other-agent`.
-    pub fn subject(mut self, subject: &str) -> Lab {
-        subject.clone_into(&mut self.subject);
-        self
+    /// Starts a sidecar and waits until it listens.
+    pub fn start_sidecar(&self) -> Result<Sidecar> {
+        self.standalone(&self.parts())?.start()
     }
 
     /// The port its sidecar listens on.
@@ -125,19 +98,6 @@ impl Lab {
         let draft = self.scratch.path().join("draft");
         fs::write(&draft, yaml)?;
         Ok(fs::rename(draft, self.manifests().join(name))?)
-    }
-
-    /// (Re)writes the Connection with `yaml` below `guardrails:`, indented by four.
-    pub fn guardrails(&self, yaml: &str) -> Result<()> {
-        let guardrails = match yaml.trim() {
-            "" => String::new(),
-            _ => format!("  guardrails:{yaml}\n"),
-        };
-        self.connection(&format!(
-            "  postgres:\n    host: 127.0.0.1\n    port: {}\n    database: {}\n    tls: {{mode: Disable}}\n    \
-             credential: {{secret: {{name: agent}}}}\n  consumers: {{namespaceSelector: {{}}}}\n{guardrails}",
-            self.upstream, self.database.name
-        ))
     }
 
     /// (Re)writes the Connection with this `spec:`, indented by two.
@@ -171,6 +131,17 @@ impl Lab {
         Ok(fs::remove_file(self.manifests().join(name))?)
     }
 
+    /// The name of the one approval request that is pending.
+    pub fn pending(&self) -> Result<String> {
+        wait_for("an approval request", DEADLINE, || {
+            let list = self.plugin(&["approvals", "-o", "json"])?;
+            let Ok(value) = serde_json::from_str::<Value>(&list.out) else {
+                return Ok(None);
+            };
+            Ok(pending_in(&value))
+        })
+    }
+
     fn standalone<'a>(&'a self, parts: &'a Parts) -> Result<Standalone<'a>> {
         Ok(Standalone {
             program: &binaries()?.sidecar,
@@ -188,40 +159,6 @@ impl Lab {
             state: self.state(),
             log: self.scratch.path().join("sidecar.log"),
         }
-    }
-
-    /// Starts the sidecar and waits until it listens.
-    pub fn start(&self) -> Result<Running<'_>> {
-        let sidecar = self.standalone(&self.parts())?.start()?;
-        Ok(Running { lab: self, sidecar })
-    }
-
-    /// Starts the sidecar with failing disks.
-    pub fn start_with(&self, faults: &Faults) -> Result<Running<'_>> {
-        let parts = self.parts();
-        let mut command = self.standalone(&parts)?.command();
-        faults.apply(&mut command)?;
-        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
-        Ok(Running { lab: self, sidecar })
-    }
-
-    /// Starts the sidecar where it gets no more memory than `limit` has.
-    pub fn start_within(&self, limit: &MemoryLimit) -> Result<Running<'_>> {
-        let parts = self.parts();
-        let command = limit.around(&self.standalone(&parts)?.command());
-        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
-        Ok(Running { lab: self, sidecar })
-    }
-
-    /// Faults for the evidence of this lab.
-    pub fn faults(&self) -> Result<Faults> {
-        Faults::new(&self.state(), &self.scratch.path().join("faults"))
-    }
-
-    /// Runs the sidecar where it is expected to end by itself.
-    pub fn start_and_end(&self) -> Result<Transcript> {
-        let parts = self.parts();
-        clients::run(self.standalone(&parts)?.command(), "")
     }
 
     /// `chaperone-sidecar check` of the manifests.
@@ -251,6 +188,107 @@ impl Lab {
         let verdict = self.plugin(&["verify", "--all"])?;
         ensure!(verdict.code == Some(0), "verify: {}", verdict.all());
         Ok(())
+    }
+}
+
+/// Manifests, state and ports of one test.
+pub struct Lab {
+    /// The test's own database.
+    pub database: Database,
+    world: World,
+    upstream: u16,
+}
+
+impl std::ops::Deref for Lab {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Lab {
+    /// A Connection straight to a database of its own, without guardrails or policies.
+    pub fn new() -> Result<Lab> {
+        let database = Database::new()?;
+        let upstream = database.port;
+        Lab::with(database, upstream)
+    }
+
+    /// The same, reaching the server through something that listens on `upstream`.
+    pub fn behind(database: Database, upstream: u16) -> Result<Lab> {
+        Lab::with(database, upstream)
+    }
+
+    fn with(database: Database, upstream: u16) -> Result<Lab> {
+        let lab = Lab {
+            database,
+            world: World::new()?,
+            upstream,
+        };
+        lab.guardrails("")?;
+        lab.manifest(
+            "secret.yaml",
+            &format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: agent, namespace: databases}}\n\
+                 stringData: {{username: {}, password: {PASSWORD}}}\n",
+                lab.database.name
+            ),
+        )?;
+        Ok(lab)
+    }
+
+    /// Runs as another subject; policies select `shop/report-agent` and `shop/other-agent`.
+    pub fn subject(mut self, subject: &str) -> Lab {
+        subject.clone_into(&mut self.world.subject);
+        self
+    }
+
+    /// (Re)writes the Connection with `yaml` below `guardrails:`, indented by four.
+    pub fn guardrails(&self, yaml: &str) -> Result<()> {
+        let guardrails = match yaml.trim() {
+            "" => String::new(),
+            _ => format!("  guardrails:{yaml}\n"),
+        };
+        self.connection(&format!(
+            "  postgres:\n    host: 127.0.0.1\n    port: {}\n    database: {}\n    tls: {{mode: Disable}}\n    \
+             credential: {{secret: {{name: agent}}}}\n  consumers: {{namespaceSelector: {{}}}}\n{guardrails}",
+            self.upstream, self.database.name
+        ))
+    }
+
+    /// Starts the sidecar and waits until it listens.
+    pub fn start(&self) -> Result<Running<'_>> {
+        let sidecar = self.start_sidecar()?;
+        Ok(Running { lab: self, sidecar })
+    }
+
+    /// Starts the sidecar with failing disks.
+    pub fn start_with(&self, faults: &Faults) -> Result<Running<'_>> {
+        let parts = self.parts();
+        let mut command = self.standalone(&parts)?.command();
+        faults.apply(&mut command)?;
+        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
+        Ok(Running { lab: self, sidecar })
+    }
+
+    /// Starts the sidecar where it gets no more memory than `limit` has.
+    pub fn start_within(&self, limit: &MemoryLimit) -> Result<Running<'_>> {
+        let parts = self.parts();
+        let command = limit.around(&self.standalone(&parts)?.command());
+        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
+        Ok(Running { lab: self, sidecar })
+    }
+
+    /// Faults for the evidence of this lab.
+    pub fn faults(&self) -> Result<Faults> {
+        Faults::new(&self.state(), &self.scratch.path().join("faults"))
+    }
+
+    /// Runs the sidecar where it is expected to end by itself.
+    pub fn start_and_end(&self) -> Result<Transcript> {
+        let parts = self.parts();
+        clients::run(self.standalone(&parts)?.command(), "")
     }
 }
 
@@ -311,13 +349,7 @@ impl Running<'_> {
 
     /// The name of the one approval request that is pending.
     pub fn pending(&self) -> Result<String> {
-        wait_for("an approval request", DEADLINE, || {
-            let list = self.lab.plugin(&["approvals", "-o", "json"])?;
-            let Ok(value) = serde_json::from_str::<Value>(&list.out) else {
-                return Ok(None);
-            };
-            Ok(pending_in(&value))
-        })
+        self.lab.pending()
     }
 
     /// The metrics, from the admin address that the sidecar printed.

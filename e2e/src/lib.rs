@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod corpus;
 pub mod drivers;
 pub mod faults;
+pub mod http;
 pub mod issuer;
 pub mod lab;
 pub mod memory_limit;
@@ -24,7 +25,7 @@ pub mod relay;
 pub mod server;
 
 pub use clients::Transcript;
-pub use lab::{Lab, Running};
+pub use lab::{Lab, Running, World};
 pub use relay::Relay;
 pub use server::Database;
 pub use xtask::process::Scratch;

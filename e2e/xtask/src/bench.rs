@@ -17,6 +17,7 @@ use crate::sidecar::Standalone;
 use crate::workspace::{self, Binaries, Profile};
 
 mod cluster;
+mod http;
 
 const DATABASE: &str = "bench";
 const ROLE: &str = "bench_agent";
@@ -75,6 +76,10 @@ pub fn run(options: &Options) -> Result<()> {
     if wants("pgbench") {
         needs::install(&[Need::PostgreSql, Need::PgBouncer], options.yes)?;
         pgbench(options)?;
+    }
+    if wants("http") {
+        needs::install(&[Need::Nginx, Need::H2load], options.yes)?;
+        http::run(options)?;
     }
     if wants("micro") {
         micro()?;

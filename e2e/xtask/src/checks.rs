@@ -18,7 +18,7 @@ use crate::workspace::{self, BINARIES_VARIABLE, Profile};
 use crate::{cluster, fuzz, licenses};
 
 /// What the tests take that need no cluster.
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 19] = [
     Need::CCompiler,
     Need::LibClang,
     Need::PostgreSql,
@@ -27,6 +27,8 @@ const NEEDS: [Need; 17] = [
     Need::Releases,
     Need::PgBouncer,
     Need::Promtool,
+    Need::Nginx,
+    Need::Curl,
     Need::Git,
     Need::PythonVenv,
     Need::PythonPackages,

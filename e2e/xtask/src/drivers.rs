@@ -12,7 +12,7 @@ use crate::process::{draft, succeed};
 use crate::{cluster, digest, needs, workspace};
 
 /// The folders that have to be prepared; what Python and Ruby run lies where it is.
-const PREPARED: [&str; 4] = ["node-postgres", "pgjdbc", "pgx", "prisma"];
+const PREPARED: [&str; 5] = ["go-http", "node-postgres", "pgjdbc", "pgx", "prisma"];
 
 const PGJDBC: Artifact = Artifact {
     group: "org.postgresql",
@@ -95,7 +95,7 @@ fn prepare(name: &str, folder: &Path) -> Result<()> {
             let compile = ["-cp", "pgjdbc.jar", "-d", ".", "Main.java"];
             succeed(Command::new("javac").args(compile).current_dir(folder))?;
         }
-        "pgx" => {
+        "pgx" | "go-http" => {
             // As the test cluster is built: they share what Go has compiled.
             let build = [
                 "build",

@@ -26,6 +26,7 @@ pub mod janitor;
 pub mod licenses;
 pub mod maven;
 pub mod needs;
+pub mod nginx;
 pub mod options;
 pub mod pgbouncer;
 pub mod postgres;

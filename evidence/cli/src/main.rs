@@ -15,6 +15,7 @@ mod archive;
 mod cli;
 mod commands;
 mod error;
+mod http;
 mod output;
 mod postgres;
 mod progress;

@@ -8,9 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use chaperone_crds::{CaSource, ConditionReason, Connection, PostgresTarget, TlsMode};
+use chaperone_crds::{
+    CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, PostgresTarget, Tls, TlsMode,
+};
+use chaperone_http::server as http;
 use chaperone_manifests::{Located, Manifests, Problem, SecretBytes};
-use chaperone_postgres::server::{Credential, Proof, Target};
+use chaperone_postgres::server as postgres;
+use chaperone_postgres::server::Proof;
 use chaperone_wire::{ClientIdentity, Secret, TlsClient, TlsSettings};
 
 /// Where to and as whom. Two that are equal need no new listener.
@@ -20,12 +24,99 @@ pub struct Endpoint {
     pub name: String,
     /// The loopback port.
     pub port: u16,
-    /// Where to.
-    pub target: Target,
-    /// As whom.
-    pub credential: Credential,
+    /// Where to and as whom.
+    pub upstream: Upstream,
     /// Changes when anything above does; of the secret only its hash.
     pub fingerprint: [u8; 32],
+}
+
+/// The target and its credential, by protocol.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// A PostgreSQL server.
+    Postgres {
+        /// Where to.
+        target: postgres::Target,
+        /// As whom.
+        credential: postgres::Credential,
+    },
+    /// An HTTP API.
+    Http {
+        /// Where to.
+        target: http::Target,
+        /// What is added to requests.
+        credential: Option<http::Credential>,
+    },
+}
+
+/// As it stands in evidence: host and port, and the database or the path that is pinned.
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Upstream::Postgres { target, .. } => {
+                write!(f, "{}:{}/{}", target.host, target.port, target.database)
+            }
+            Upstream::Http { target, .. } => {
+                write!(f, "{}:{}{}", target.host, target.port, target.prefix)
+            }
+        }
+    }
+}
+
+impl Upstream {
+    /// Host and port.
+    pub fn authority(&self) -> String {
+        match self {
+            Upstream::Postgres { target, .. } => format!("{}:{}", target.host, target.port),
+            Upstream::Http { target, .. } => format!("{}:{}", target.host, target.port),
+        }
+    }
+}
+
+/// A target that is served.
+#[derive(Debug, Clone, Copy)]
+pub enum Served<'a> {
+    /// A PostgreSQL server.
+    Postgres(&'a PostgresTarget),
+    /// An HTTP API.
+    Http(&'a HttpTarget),
+}
+
+impl<'a> Served<'a> {
+    /// The target of a Connection; `None` for kinds that this version does not serve.
+    pub fn of(spec: &'a ConnectionSpec) -> Option<Served<'a>> {
+        match (&spec.postgres, &spec.http) {
+            (Some(postgres), _) => Some(Served::Postgres(postgres)),
+            (None, Some(http)) => Some(Served::Http(http)),
+            (None, None) => None,
+        }
+    }
+
+    fn tls(self) -> (&'a Tls, &'static str) {
+        match self {
+            Served::Postgres(target) => (&target.tls, "spec.postgres.tls"),
+            Served::Http(target) => (&target.tls, "spec.http.tls"),
+        }
+    }
+
+    /// Whose certificates are accepted.
+    pub fn ca(self) -> Option<&'a CaSource> {
+        self.tls().0.ca.as_ref()
+    }
+
+    /// The Secret with the credential, and the field that names it.
+    pub fn secret(self) -> Option<(&'a str, &'static str)> {
+        match self {
+            Served::Postgres(target) => Some((
+                &target.credential.secret.name,
+                "spec.postgres.credential.secret.name",
+            )),
+            Served::Http(target) => {
+                let credential = target.credential.as_ref()?;
+                Some((&credential.secret.name, "spec.http.credential.secret.name"))
+            }
+        }
+    }
 }
 
 /// What a Connection says, with its references read from wherever they are.
@@ -35,7 +126,7 @@ pub struct Resolved<'a> {
     /// Where it is served.
     pub port: u16,
     /// The target.
-    pub postgres: &'a PostgresTarget,
+    pub target: Served<'a>,
     /// The keys of the credential's Secret.
     pub credential: BTreeMap<&'a str, &'a [u8]>,
     /// PEM of the CA that `tls.ca` names.
@@ -67,14 +158,27 @@ impl Resolved<'_> {
     /// # Errors
     /// [`Unusable`]: a key that is missing, or TLS material that is none.
     pub fn endpoint(&self) -> Result<Endpoint, Unusable> {
-        let unusable = |path, message| Unusable {
-            reason: ConditionReason::RefNotFound,
-            path,
-            message,
-        };
         let settings = self.tls();
         let client = TlsClient::new(&settings)
-            .map_err(|error| unusable("spec.postgres.tls", error.to_string()))?;
+            .map_err(|error| unusable(self.target.tls().1, error.to_string()))?;
+        let upstream = match self.target {
+            Served::Postgres(target) => self.postgres(target, client, &settings)?,
+            Served::Http(target) => self.http(target, client)?,
+        };
+        Ok(Endpoint {
+            name: self.name.clone(),
+            port: self.port,
+            fingerprint: self.fingerprint(),
+            upstream,
+        })
+    }
+
+    fn postgres(
+        &self,
+        target: &PostgresTarget,
+        tls: TlsClient,
+        settings: &TlsSettings,
+    ) -> Result<Upstream, Unusable> {
         let missing = |key: &str| {
             unusable(
                 "spec.postgres.credential.secret.name",
@@ -96,17 +200,70 @@ impl Resolved<'_> {
             (None, _) => return Err(missing("username")),
             (Some(_), None) => return Err(missing("password")),
         };
-        Ok(Endpoint {
-            name: self.name.clone(),
-            port: self.port,
-            fingerprint: self.fingerprint(),
-            target: Target {
-                host: self.postgres.host.clone(),
-                port: self.postgres.port,
-                database: self.postgres.database.clone().unwrap_or_default(),
-                tls: client,
+        Ok(Upstream::Postgres {
+            target: postgres::Target {
+                host: target.host.clone(),
+                port: target.port,
+                database: target.database.clone().unwrap_or_default(),
+                tls,
             },
-            credential: Credential { username, proof },
+            credential: postgres::Credential { username, proof },
+        })
+    }
+
+    fn http(&self, target: &HttpTarget, tls: TlsClient) -> Result<Upstream, Unusable> {
+        let wrong = |message: &str| Unusable {
+            reason: ConditionReason::Invalid,
+            path: "spec.http.url",
+            message: message.to_owned(),
+        };
+        let (secure, rest) = match target.url.split_once("://") {
+            Some(("https", rest)) => (true, rest),
+            Some(("http", rest)) => (false, rest),
+            _ => return Err(wrong("is neither http:// nor https://")),
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        let (host, port) = chaperone_http::normal::authority(authority)
+            .map_err(|error| wrong(&error.to_string()))?;
+        let prefix = chaperone_http::normal::target(path, None)
+            .map_err(|error| wrong(&error.to_string()))?;
+        let credential = match &target.credential {
+            None => None,
+            Some(credential) => {
+                let key = &credential.secret.key;
+                let found = self.credential.get(key.as_str());
+                let value = found.map(|value| value.trim_ascii_end()).ok_or_else(|| {
+                    unusable(
+                        "spec.http.credential.secret.key",
+                        format!("its Secret has no key {key}"),
+                    )
+                })?;
+                let header = http::header(&credential.header, value).ok_or_else(|| {
+                    unusable(
+                        "spec.http.credential",
+                        "its value holds what no field may".to_owned(),
+                    )
+                })?;
+                Some(header)
+            }
+        };
+        Ok(Upstream::Http {
+            target: http::Target {
+                host,
+                port: port.unwrap_or(if secure { 443 } else { 80 }),
+                secure,
+                prefix: prefix.path,
+                hosts: target
+                    .hosts
+                    .iter()
+                    .map(|host| host.to_ascii_lowercase())
+                    .collect(),
+                tls,
+            },
+            credential,
         })
     }
 
@@ -122,7 +279,7 @@ impl Resolved<'_> {
             _ => None,
         };
         TlsSettings {
-            mode: match self.postgres.tls.mode {
+            mode: match self.target.tls().0.mode {
                 TlsMode::Disable => chaperone_wire::TlsMode::Disable,
                 TlsMode::VerifyFull => chaperone_wire::TlsMode::VerifyFull,
             },
@@ -139,7 +296,7 @@ impl Resolved<'_> {
             context.update(bytes);
         };
         add(&self.port.to_be_bytes());
-        add(format!("{:?}", self.postgres).as_bytes());
+        add(format!("{:?}", self.target).as_bytes());
         for (key, value) in &self.credential {
             add(key.as_bytes());
             add(value);
@@ -157,16 +314,18 @@ impl Endpoint {
         Endpoint {
             name,
             port,
-            target: Target {
-                // No name and no address: nothing resolves it.
-                host: String::new(),
-                port: 0,
-                database: String::new(),
-                tls: TlsClient::disabled(),
-            },
-            credential: Credential {
-                username: String::new(),
-                proof: Proof::Password(Secret::new(Vec::new())),
+            upstream: Upstream::Postgres {
+                target: postgres::Target {
+                    // No name and no address: nothing resolves it.
+                    host: String::new(),
+                    port: 0,
+                    database: String::new(),
+                    tls: TlsClient::disabled(),
+                },
+                credential: postgres::Credential {
+                    username: String::new(),
+                    proof: Proof::Password(Secret::new(Vec::new())),
+                },
             },
             fingerprint: [0; 32],
         }
@@ -181,23 +340,27 @@ pub fn endpoint(
     connection: &Located<Connection>,
     manifests: &Manifests,
 ) -> Result<Endpoint, Problem> {
-    let Some(postgres) = &connection.value.spec.postgres else {
+    let Some(target) = Served::of(&connection.value.spec) else {
         return Err(connection.problem_because(
             ConditionReason::Unsupported,
             "spec",
-            "only postgres is served standalone so far",
+            chaperone_manifests::UNSERVED,
         ));
     };
     let port = chaperone_manifests::listen_port(connection)?;
-    let secret = secret(connection, postgres, manifests)?;
-    let ca = match &postgres.tls.ca {
+    let none = SecretValues::new();
+    let secret = match target.secret() {
+        Some((name, path)) => secret(connection, name, path, manifests)?,
+        None => &none,
+    };
+    let ca = match target.ca() {
         None => None,
-        Some(source) => Some(ca(connection, source, manifests)?),
+        Some(source) => Some(ca(connection, source, target.tls().1, manifests)?),
     };
     let resolved = Resolved {
         name: connection.qualified_name(),
         port,
-        postgres,
+        target,
         credential: secret
             .iter()
             .map(|(key, value)| (key.as_str(), value.expose()))
@@ -231,21 +394,29 @@ pub fn provider_problems(manifests: &Manifests) -> Vec<Problem> {
     problems
 }
 
+fn unusable(path: &'static str, message: String) -> Unusable {
+    Unusable {
+        reason: ConditionReason::RefNotFound,
+        path,
+        message,
+    }
+}
+
 type SecretValues = BTreeMap<String, SecretBytes>;
 
 fn secret<'a>(
     connection: &Located<Connection>,
-    postgres: &PostgresTarget,
+    name: &str,
+    path: &str,
     manifests: &'a Manifests,
 ) -> Result<&'a SecretValues, Problem> {
-    let name = &postgres.credential.secret.name;
     manifests
         .secrets
-        .get(&(connection.namespace.clone(), name.clone()))
+        .get(&(connection.namespace.clone(), name.to_owned()))
         .ok_or_else(|| {
             connection.problem_because(
                 ConditionReason::RefNotFound,
-                "spec.postgres.credential.secret.name",
+                path,
                 format!(
                     "there is no Secret {name:?} in namespace {:?}",
                     connection.namespace
@@ -257,13 +428,14 @@ fn secret<'a>(
 fn ca(
     connection: &Located<Connection>,
     source: &CaSource,
+    tls: &str,
     manifests: &Manifests,
 ) -> Result<Vec<u8>, Problem> {
     let (kind, reference) = match (&source.config_map, &source.secret) {
         (Some(reference), _) => ("ConfigMap", reference),
         (None, Some(reference)) => ("Secret", reference),
         (None, None) => {
-            return Err(connection.problem("spec.postgres.tls.ca", "name one of configMap, secret"));
+            return Err(connection.problem(&format!("{tls}.ca"), "name one of configMap, secret"));
         }
     };
     let at = (connection.namespace.clone(), reference.name.clone());
@@ -283,7 +455,7 @@ fn ca(
     found.ok_or_else(|| {
         connection.problem_because(
             ConditionReason::RefNotFound,
-            "spec.postgres.tls.ca",
+            &format!("{tls}.ca"),
             format!(
                 "there is no {kind} {:?} with key {:?}",
                 reference.name, reference.key

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chaperone_enforce::Metrics;
-use chaperone_postgres::session::{Connection, serve};
+use chaperone_http::session as http;
+use chaperone_postgres::session as postgres;
 use chaperone_wire::{Drain, DrainController};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -34,6 +35,24 @@ pub fn bind(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// What one listener serves.
+#[derive(Debug, Clone)]
+pub enum Services {
+    /// PostgreSQL connections of one target, told apart by the database that they pin.
+    Postgres(Arc<[Arc<postgres::Connection>]>),
+    /// An HTTP connection.
+    Http(Arc<http::Connection>),
+}
+
+impl Services {
+    async fn serve(self, agent: tokio::net::TcpStream, drain: Drain) {
+        match self {
+            Services::Postgres(connections) => postgres::serve(connections, agent, drain).await,
+            Services::Http(connection) => http::serve(connection, agent, drain).await,
+        }
+    }
+}
+
 /// A listener that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -48,12 +67,12 @@ impl Running {
     /// The socket cannot be registered with the runtime.
     pub fn start(
         listener: std::net::TcpListener,
-        connections: Arc<[Arc<Connection>]>,
+        services: Services,
         metrics: Metrics,
     ) -> io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let (stop, drain) = chaperone_wire::drain();
-        let task = tokio::spawn(accept(listener, connections, metrics, drain));
+        let task = tokio::spawn(accept(listener, services, metrics, drain));
         Ok(Self { stop, task })
     }
 
@@ -68,12 +87,7 @@ impl Running {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    connections: Arc<[Arc<Connection>]>,
-    metrics: Metrics,
-    drain: Drain,
-) {
+async fn accept(listener: TcpListener, services: Services, metrics: Metrics, drain: Drain) {
     let mut sessions = JoinSet::new();
     let mut stopping = drain.clone();
     loop {
@@ -83,7 +97,7 @@ async fn accept(
             Some(ended) = sessions.join_next() => count(ended, &metrics),
             accepted = listener.accept() => match accepted {
                 Ok((agent, _)) => {
-                    sessions.spawn(serve(Arc::clone(&connections), agent, drain.clone()));
+                    sessions.spawn(services.clone().serve(agent, drain.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors: the sessions that end will free some.

@@ -11,15 +11,17 @@ use chaperone_enforce::{
     Deviations, Enforcement, KeyRequests, Metrics, Notices, RateLimits, Snapshot,
 };
 use chaperone_evidence::Recorder;
+use chaperone_http::session as http;
 use chaperone_identity::Providers;
 use chaperone_mask::{HashKey, Masker};
 use chaperone_policy::{PolicySet, Subject};
-use chaperone_postgres::session::{Bounds, CancelRegistry, CatalogCache, Connection, Statements};
+use chaperone_postgres::session as postgres;
+use chaperone_postgres::session::{CancelRegistry, CatalogCache, Statements};
 use chaperone_wire::{AllowSpecial, Resolver, TlsServer};
 use tokio::sync::{Semaphore, watch};
 
-use crate::build::Endpoint;
-use crate::listener::Running;
+use crate::build::{Endpoint, Upstream};
+use crate::listener::{Running, Services};
 
 /// What all connections of the process share.
 pub(crate) struct Plane {
@@ -103,15 +105,14 @@ impl Plane {
         endpoint: &Endpoint,
         subject: &Arc<Subject>,
         policies: Arc<Snapshot>,
-    ) -> (Arc<Connection>, Policies) {
-        let (sender, receiver) = watch::channel(policies);
-        let target = &endpoint.target;
-        let connection = Connection {
-            enforcement: Arc::new(Enforcement {
+    ) -> (Service, Policies) {
+        let (sender, snapshot) = watch::channel(policies);
+        let enforcement = |protocol| {
+            Arc::new(Enforcement {
                 connection: endpoint.name.clone(),
-                target: format!("{}:{}/{}", target.host, target.port, target.database),
-                protocol: "postgres",
-                snapshot: receiver,
+                target: endpoint.upstream.to_string(),
+                protocol,
+                snapshot,
                 recorder: Arc::clone(&self.recorder),
                 approvals: Arc::clone(&self.approvals),
                 metrics: self.metrics.clone(),
@@ -119,41 +120,84 @@ impl Plane {
                 deviations: Deviations::default(),
                 notices: Arc::clone(&self.notices),
                 key_requests: self.key_requests.clone(),
-            }),
-            subject: Arc::clone(subject),
-            target: target.clone(),
-            credential: endpoint.credential.clone(),
-            resolver: Arc::clone(&self.resolver),
-            tls: self.tls.clone(),
-            allow_special: self.allow_special,
-            allow_md5: false,
-            allow_cleartext: false,
-            masker: Arc::clone(&self.masker),
-            cancels: Arc::clone(&self.cancels),
-            statements: Statements::new(),
-            facts: CatalogCache::default(),
-            bounds: Bounds {
-                sessions: self.max_sessions,
-                ..Bounds::default()
-            },
-            slots: Arc::new(Semaphore::new(self.max_sessions)),
-            catalogs: AtomicU64::new(0),
+            })
         };
-        (Arc::new(connection), Policies(sender))
+        let slots = Arc::new(Semaphore::new(self.max_sessions));
+        let service = match &endpoint.upstream {
+            Upstream::Postgres { target, credential } => {
+                Service::Postgres(Arc::new(postgres::Connection {
+                    enforcement: enforcement("postgres"),
+                    subject: Arc::clone(subject),
+                    target: target.clone(),
+                    credential: credential.clone(),
+                    resolver: Arc::clone(&self.resolver),
+                    tls: self.tls.clone(),
+                    allow_special: self.allow_special,
+                    allow_md5: false,
+                    allow_cleartext: false,
+                    masker: Arc::clone(&self.masker),
+                    cancels: Arc::clone(&self.cancels),
+                    statements: Statements::new(),
+                    facts: CatalogCache::default(),
+                    bounds: postgres::Bounds {
+                        sessions: self.max_sessions,
+                        ..postgres::Bounds::default()
+                    },
+                    slots,
+                    catalogs: AtomicU64::new(0),
+                }))
+            }
+            Upstream::Http { target, credential } => Service::Http(Arc::new(http::Connection {
+                enforcement: enforcement("http"),
+                subject: Arc::clone(subject),
+                target: target.clone(),
+                credential: credential.clone(),
+                resolver: Arc::clone(&self.resolver),
+                tls: self.tls.clone(),
+                allow_special: self.allow_special,
+                masker: Arc::clone(&self.masker),
+                bounds: http::Bounds {
+                    sessions: self.max_sessions,
+                    ..http::Bounds::default()
+                },
+                slots,
+            })),
+        };
+        (service, Policies(sender))
     }
 
-    /// Starts to accept on the data plane.
+    /// Starts to accept on the data plane. Of several connections on one listener all are of one
+    /// protocol: the first one's.
     ///
     /// # Errors
     /// The socket cannot be registered with the runtime.
     pub(crate) fn serve(
         &self,
         listener: std::net::TcpListener,
-        connections: Vec<Arc<Connection>>,
+        services: Vec<Service>,
     ) -> io::Result<Running> {
+        let mut http = None;
+        let mut postgres = Vec::new();
+        for service in services {
+            match service {
+                Service::Postgres(connection) => postgres.push(connection),
+                Service::Http(connection) => http = http.or(Some(connection)),
+            }
+        }
+        let services = match http {
+            Some(connection) if postgres.is_empty() => Services::Http(connection),
+            _ => Services::Postgres(postgres.into()),
+        };
         let _on = self.data_plane.enter();
-        Running::start(listener, connections.into(), self.metrics.clone())
+        Running::start(listener, services, self.metrics.clone())
     }
+}
+
+/// One connection that is served.
+#[derive(Debug)]
+pub(crate) enum Service {
+    Postgres(Arc<postgres::Connection>),
+    Http(Arc<http::Connection>),
 }
 
 /// Two runtimes, so that neither can starve the other: the data plane, and one thread for control.

@@ -196,10 +196,9 @@ impl Process {
         let (served, policies) = self.plane.connection(&endpoint, &self.subject, snapshot);
         let running = self.plane.serve(listener, vec![served])?;
         say(&format!(
-            "listening on {address} for {} ({}:{}) as {}",
+            "listening on {address} for {} ({}) as {}",
             endpoint.name,
-            endpoint.target.host,
-            endpoint.target.port,
+            endpoint.upstream.authority(),
             self.subject.workload.qualified_name()
         ));
         let name = endpoint.name.clone();

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chaperone_crds::{
-    CaSource, ConditionReason, Connection, DEFAULT_POSTGRES_LISTEN_PORT, LISTEN_PORT_ANNOTATION,
-    PostgresTarget,
+    CaSource, ConditionReason, Connection, DEFAULT_HTTP_LISTEN_PORT, DEFAULT_POSTGRES_LISTEN_PORT,
+    HttpTarget, LISTEN_PORT_ANNOTATION, PostgresTarget,
 };
 
 use super::resources::qualify;
 use super::{Located, Manifests, Problem, ResourceName};
 
-/// The loopback port that a PostgreSQL Connection listens on.
+/// What is said of a Connection of another kind.
+pub const UNSERVED: &str = "only postgres and http Connections are served by this version";
+
+/// The loopback port that a Connection listens on.
 ///
 /// # Errors
 /// The annotation is no port number from 1 to 65535.
@@ -18,7 +21,10 @@ pub fn listen_port(connection: &Located<Connection>) -> Result<u16, Problem> {
     let annotations = connection.value.metadata.annotations.as_ref();
     let Some(text) = annotations.and_then(|annotations| annotations.get(LISTEN_PORT_ANNOTATION))
     else {
-        return Ok(DEFAULT_POSTGRES_LISTEN_PORT);
+        return Ok(match connection.value.spec.http {
+            Some(_) => DEFAULT_HTTP_LISTEN_PORT,
+            None => DEFAULT_POSTGRES_LISTEN_PORT,
+        });
     };
     let port = text.parse::<u16>().ok().filter(|port| *port > 0);
     port.ok_or_else(|| {
@@ -32,12 +38,14 @@ pub(super) fn check(manifests: &mut Manifests) {
     let mut problems = Vec::new();
     collisions(&manifests.connections, &mut problems);
     for connection in &manifests.connections {
-        match &connection.value.spec.postgres {
-            Some(target) => postgres(connection, target, manifests, &mut problems),
-            None => problems.push(connection.problem_because(
+        let spec = &connection.value.spec;
+        match (&spec.postgres, &spec.http) {
+            (Some(target), _) => postgres(connection, target, manifests, &mut problems),
+            (None, Some(target)) => http(connection, target, manifests, &mut problems),
+            (None, None) => problems.push(connection.problem_because(
                 ConditionReason::Unsupported,
                 "spec",
-                "only postgres is served standalone so far",
+                UNSERVED,
             )),
         }
     }
@@ -47,10 +55,10 @@ pub(super) fn check(manifests: &mut Manifests) {
 
 fn collisions(connections: &[Located<Connection>], problems: &mut Vec<Problem>) {
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
-    for connection in connections
-        .iter()
-        .filter(|found| found.value.spec.postgres.is_some())
-    {
+    for connection in connections.iter().filter(|found| {
+        let spec = &found.value.spec;
+        spec.postgres.is_some() || spec.http.is_some()
+    }) {
         let port = match listen_port(connection) {
             Ok(port) => port,
             Err(problem) => {
@@ -98,33 +106,76 @@ fn postgres(
             }
         }
     }
-    if let Some(CaSource { config_map, secret }) = &target.tls.ca {
+    ca(
+        connection,
+        target.tls.ca.as_ref(),
+        "spec.postgres.tls.ca",
+        manifests,
+        problems,
+    );
+}
+
+fn http(
+    connection: &Located<Connection>,
+    target: &HttpTarget,
+    manifests: &Manifests,
+    problems: &mut Vec<Problem>,
+) {
+    if let Some(credential) = &target.credential {
+        let reference = &credential.secret;
+        let found = manifests.secrets.get(&here(connection, &reference.name));
+        let keys = found.map(|values| values.keys().cloned().collect());
+        let path = "spec.http.credential.secret";
+        problems.extend(key_of(
+            "Secret",
+            connection,
+            &reference.name,
+            &reference.key,
+            keys,
+            path,
+        ));
+    }
+    ca(
+        connection,
+        target.tls.ca.as_ref(),
+        "spec.http.tls.ca",
+        manifests,
+        problems,
+    );
+}
+
+fn ca(
+    connection: &Located<Connection>,
+    source: Option<&CaSource>,
+    path: &str,
+    manifests: &Manifests,
+    problems: &mut Vec<Problem>,
+) {
+    if let Some(CaSource { config_map, secret }) = source {
         if let Some(reference) = config_map {
             let found = manifests
                 .config_maps
                 .get(&here(connection, &reference.name));
             let keys = found.map(|values| values.keys().cloned().collect());
-            let path = "spec.postgres.tls.ca.configMap";
             problems.extend(key_of(
                 "ConfigMap",
                 connection,
                 &reference.name,
                 &reference.key,
                 keys,
-                path,
+                &format!("{path}.configMap"),
             ));
         }
         if let Some(reference) = secret {
             let found = manifests.secrets.get(&here(connection, &reference.name));
             let keys = found.map(|values| values.keys().cloned().collect());
-            let path = "spec.postgres.tls.ca.secret";
             problems.extend(key_of(
                 "Secret",
                 connection,
                 &reference.name,
                 &reference.key,
                 keys,
-                path,
+                &format!("{path}.secret"),
             ));
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use chaperone_crds as crds;
 
-use crate::condition::Condition;
+use crate::condition::{Condition, Dialect};
+use crate::http::Requests;
+use crate::json_path::JsonPath;
 use crate::masking::MaskingRule;
 use crate::pattern::{self, Glob};
 use crate::rule::{EffectSet, Objects, Rule};
@@ -57,6 +59,8 @@ const FINDINGS: &str = "findings.onFinding";
 
 const RELATION_FORM: &str = "schema.name";
 const COLUMN_FORM: &str = "schema.relation.column";
+const GUARDRAIL_ALLOW: &str = "a guardrail restricts and never grants; write the Allow in an \
+                               AccessPolicy (only `returns: Unmasked` may stand here)";
 const SINGLE_FORM: &str = "name";
 
 impl Compiler {
@@ -145,11 +149,36 @@ impl Compiler {
             ..self.reference.clone()
         };
         let approval = self.approval(&format!("{path}.approval"), rule, &reference);
+        let dialect = match rule.http {
+            Some(_) => Dialect::Http,
+            None => Dialect::Sql,
+        };
         let condition = rule.when.as_deref().and_then(|text| {
-            Condition::compile(text)
+            Condition::compile(text, dialect)
                 .map_err(|error| self.refuse(format!("{path}.when"), error))
                 .ok()
         });
+        if let Some(http) = &rule.http {
+            if self.guardrail && action == Action::Allow {
+                self.refuse(format!("{path}.action"), GUARDRAIL_ALLOW);
+            }
+            let requests = Requests::compile(http, &mut |list, message| {
+                self.refuse(format!("{path}.http.{list}"), message);
+            });
+            return Some(Rule {
+                reference,
+                guardrail: self.guardrail,
+                action,
+                effects: EffectSet::default(),
+                objects: Objects::default(),
+                requests: Some(requests),
+                condition,
+                approval,
+                durability: rule.durability.map(durability_of),
+                message: rule.message.clone(),
+                returns_unmasked: false,
+            });
+        }
         let sql = rule.sql.as_ref()?;
         let path = format!("{path}.sql");
         let mut effects = EffectSet::default();
@@ -177,6 +206,7 @@ impl Compiler {
             action,
             effects,
             objects,
+            requests: None,
             condition,
             approval,
             durability: rule.durability.map(durability_of),
@@ -357,18 +387,28 @@ impl Compiler {
                 self.refuse(format!("{path}.returns"), message);
             }
         } else if self.guardrail && action == Action::Allow {
-            let message = "a guardrail restricts and never grants; write the Allow in an \
-                           AccessPolicy (only `returns: Unmasked` may stand here)";
             self.refuse(
                 path.trim_end_matches(".sql").to_owned() + ".action",
-                message,
+                GUARDRAIL_ALLOW,
             );
         }
     }
 
     fn masking(&mut self, path: &str, entry: &crds::Masking) -> Option<MaskingRule> {
-        if entry.columns.is_empty() == entry.detectors.is_empty() {
-            self.refuse(path, "name exactly one of columns, detectors");
+        let lists = [
+            entry.columns.is_empty(),
+            entry.json_paths.is_empty(),
+            entry.detectors.is_empty(),
+        ];
+        if lists.into_iter().filter(|empty| !empty).count() != 1 {
+            self.refuse(path, "name exactly one of columns, jsonPaths, detectors");
+        }
+        let mut json_paths = Vec::with_capacity(entry.json_paths.len());
+        for (position, text) in entry.json_paths.iter().enumerate() {
+            match JsonPath::parse(text) {
+                Ok(parsed) => json_paths.push(parsed),
+                Err(error) => self.refuse(format!("{path}.jsonPaths[{position}]"), error),
+            }
         }
         let strategy = match (entry.strategy, &entry.partial) {
             (crds::Strategy::Partial, Some(partial)) => Strategy::Partial {
@@ -395,6 +435,7 @@ impl Compiler {
         };
         Some(MaskingRule {
             columns: self.patterns(path, "columns", &entry.columns, COLUMN_FORM),
+            json_paths,
             detectors: entry
                 .detectors
                 .iter()

@@ -4,8 +4,13 @@
 //!
 //! ```text
 //! subject    {namespace, serviceAccount, purpose, labels, delegate?: {username, groups, claims}}
-//! operation  {command, parameters, effects, relations, verb}
+//! operation  {command, parameters, effects, relations, verb}        rules on SQL
+//! request    {method, host, path, query, headers, json?}             rules on HTTP
 //! ```
+//!
+//! `request.query` maps each name to the list of its values, `request.headers` each name in small
+//! letters to its value, all of them joined by `, ` where it came several times. `request.json` is
+//! absent where the body is not JSON.
 //!
 //! `delegate` is absent where the agent presented no token: `has(subject.delegate)` tells.
 //! Only the fields an expression names are built; which those are is worked out when it loads.
@@ -18,8 +23,8 @@ use std::sync::{Arc, LazyLock};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
 use self::check::Walk;
-use self::variables::{operation_value, subject_value};
-use crate::{Access, Delegate, Effect, Object, Operation, Protocol, Subject, Workload};
+use self::variables::{operation_value, request_value, subject_value};
+use crate::{Access, Delegate, Effect, Object, Operation, Protocol, Request, Subject, Workload};
 
 /// Longest expression in bytes.
 const MAX_LENGTH: usize = 1024;
@@ -45,6 +50,7 @@ const SUBJECT_FIELDS: [&str; 5] = [
     "delegate",
 ];
 const OPERATION_FIELDS: [&str; 5] = ["command", "parameters", "effects", "relations", "verb"];
+const REQUEST_FIELDS: [&str; 6] = ["method", "host", "path", "query", "headers", "json"];
 const DELEGATE_FIELDS: [&str; 3] = ["username", "groups", "claims"];
 
 /// Optional values are off: an absent field must be an error or tested with `has`.
@@ -64,8 +70,8 @@ pub(crate) enum ConditionError {
     Unchecked(String),
     #[error("the condition does not parse: {0}")]
     Syntax(String),
-    #[error("`{0}` is not declared; a condition may use `subject` and `operation`")]
-    UndeclaredVariable(String),
+    #[error("`{0}` is not declared; a condition may use `subject` and `{1}`")]
+    UndeclaredVariable(String, &'static str),
     #[error("`{parent}` has no field `{field}`; it has {allowed}")]
     UndeclaredField {
         parent: &'static str,
@@ -82,6 +88,24 @@ pub(crate) enum ConditionError {
     SampleFails(String),
 }
 
+/// Which variables an expression has besides `subject`: those of the rule's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `operation`.
+    Sql,
+    /// `request`.
+    Http,
+}
+
+impl Dialect {
+    fn variable(self) -> &'static str {
+        match self {
+            Dialect::Sql => "operation",
+            Dialect::Http => "request",
+        }
+    }
+}
+
 /// A loaded expression.
 #[derive(Debug)]
 pub(crate) struct Condition {
@@ -89,11 +113,13 @@ pub(crate) struct Condition {
     needs: Needs,
 }
 
-/// Which fields the expression reads: bit n is the nth of `SUBJECT_FIELDS`, `OPERATION_FIELDS`.
+/// Which fields the expression reads: bit n is the nth of `SUBJECT_FIELDS`, `OPERATION_FIELDS`,
+/// `REQUEST_FIELDS`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Needs {
     subject: u8,
     operation: u8,
+    request: u8,
 }
 
 impl Needs {
@@ -103,6 +129,10 @@ impl Needs {
 
     fn has_operation(self, field: &str) -> bool {
         has(self.operation, &OPERATION_FIELDS, field)
+    }
+
+    fn has_request(self, field: &str) -> bool {
+        has(self.request, &REQUEST_FIELDS, field)
     }
 }
 
@@ -115,7 +145,7 @@ fn has(bits: u8, fields: &[&str], field: &str) -> bool {
 
 impl Condition {
     /// Loads an expression, checking everything that can be known before an operation is there.
-    pub(crate) fn compile(text: &str) -> Result<Condition, ConditionError> {
+    pub(crate) fn compile(text: &str, dialect: Dialect) -> Result<Condition, ConditionError> {
         if text.len() > MAX_LENGTH {
             return Err(ConditionError::TooLong(text.len()));
         }
@@ -129,7 +159,7 @@ impl Condition {
         let owned = text.to_owned();
         let thread = std::thread::Builder::new().stack_size(PARSER_STACK);
         let parsing = thread
-            .spawn(move || Condition::parse(&owned))
+            .spawn(move || Condition::parse(&owned, dialect))
             .map_err(|error| ConditionError::Unchecked(error.to_string()))?;
         parsing
             .join()
@@ -137,23 +167,28 @@ impl Condition {
     }
 
     /// Recurses as deep as the text makes it; runs on a stack of its own.
-    fn parse(text: &str) -> Result<Condition, ConditionError> {
+    fn parse(text: &str, dialect: Dialect) -> Result<Condition, ConditionError> {
         let program = ENVIRONMENT.compile(text).map_err(|errors| {
             let first = errors.errors.first();
             ConditionError::Syntax(first.map_or_else(String::new, |error| {
                 format!("{} at {}:{}", error.msg, error.pos.0, error.pos.1)
             }))
         })?;
-        let mut walk = Walk::default();
+        let mut walk = Walk::new(dialect);
         walk.expression(program.expression(), 0)?;
         let needs = walk.needs;
         let condition = Condition { program, needs };
-        condition.try_on_sample()?;
+        condition.try_on_sample(dialect)?;
         Ok(condition)
     }
 
-    fn try_on_sample(&self) -> Result<(), ConditionError> {
-        let (subject, operation) = sample();
+    /// Whether the body of a request has to be read before this can be asked.
+    pub(crate) fn reads_json(&self) -> bool {
+        self.needs.has_request("json")
+    }
+
+    fn try_on_sample(&self, dialect: Dialect) -> Result<(), ConditionError> {
+        let (subject, operation) = sample(dialect);
         match self.execute(&subject, &operation) {
             Ok(Value::Bool(_)) => Ok(()),
             Ok(other) => Err(ConditionError::NotBool(format!("{:?}", other.type_of()))),
@@ -195,6 +230,11 @@ impl Condition {
         if self.needs.operation != 0 {
             context.add_variable_from_value("operation", operation_value(operation, self.needs));
         }
+        if let Protocol::Http(request) = &operation.protocol
+            && self.needs.request != 0
+        {
+            context.add_variable_from_value("request", request_value(request, self.needs));
+        }
         self.program.execute(&context)
     }
 }
@@ -217,7 +257,7 @@ fn describe(error: &ExecutionError) -> String {
     }
 }
 
-fn sample() -> (Subject, Operation) {
+fn sample(dialect: Dialect) -> (Subject, Operation) {
     let subject = Subject {
         workload: Workload {
             namespace: "sample".to_owned(),
@@ -233,6 +273,18 @@ fn sample() -> (Subject, Operation) {
         }),
         purpose: Some("sample".to_owned()),
     };
+    if dialect == Dialect::Http {
+        let request = Request {
+            method: "POST".to_owned(),
+            host: "sample".to_owned(),
+            path: "/sample".to_owned(),
+            query: vec![("sample".to_owned(), "1".to_owned())],
+            headers: vec![("accept".to_owned(), "*/*".to_owned())],
+            json: Some(serde_json::Value::Object(serde_json::Map::new())),
+        };
+        let operation = Operation::http(Arc::new(request), false, "POST /sample".to_owned());
+        return (subject, operation);
+    }
     let relation = Object::Relation {
         schema: "public".to_owned(),
         name: "sample".to_owned(),

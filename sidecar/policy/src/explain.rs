@@ -171,6 +171,10 @@ fn stopping(accesses: &[AccessExplanation]) -> Vec<RuleRef> {
 /// One rule that covers everything uncovered. A rule is effects × objects, so with several of
 /// both it may cover pairs nobody asked for; it is the least that one rule can say.
 fn smallest_rule(accesses: &[AccessExplanation]) -> Option<String> {
+    let requests = accesses.iter().filter(|access| !access.is_covered());
+    if let Some(yaml) = smallest_http_rule(requests.map(|explained| &explained.access)) {
+        return Some(yaml);
+    }
     let mut effects: BTreeSet<Effect> = BTreeSet::new();
     let mut lists: [(&str, BTreeSet<String>); 4] = [
         ("relations", BTreeSet::new()),
@@ -192,7 +196,7 @@ fn smallest_rule(accesses: &[AccessExplanation]) -> Option<String> {
             Object::Setting(name) => settings.1.insert(name.clone()),
             Object::Channel(name) => channels.1.insert(name.clone()),
             // What has no list is matched only by a rule without any.
-            Object::Session | Object::Named { .. } | Object::Any => {
+            Object::Session | Object::Request { .. } | Object::Named { .. } | Object::Any => {
                 listable = false;
                 false
             }
@@ -217,6 +221,26 @@ fn smallest_rule(accesses: &[AccessExplanation]) -> Option<String> {
         }
     }
     Some(yaml)
+}
+
+/// The same for a request: its method, host and path, and nothing else.
+fn smallest_http_rule<'a>(accesses: impl Iterator<Item = &'a Access>) -> Option<String> {
+    let mut methods = Vec::new();
+    let mut place = None;
+    for access in accesses {
+        if let Object::Request { method, host, path } = &access.object {
+            methods.push(method.as_str());
+            place = Some((host, path));
+        }
+    }
+    let (host, path) = place?;
+    Some(format!(
+        "name: allow-{}\naction: Allow\nhttp:\n  methods: [{}]\n  hosts: [{}]\n  paths: [{}]\n",
+        methods.join("-").to_ascii_lowercase(),
+        methods.join(", "),
+        quote(host),
+        quote(path),
+    ))
 }
 
 /// A dot inside a name cannot be written in a pattern; `*` is the nearest that covers it.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::http::RequestIndex;
 use crate::pattern::PartIndex;
 use crate::rule::{Action, Rule};
 use crate::{Access, Durability, Effect, Object};
@@ -89,6 +90,7 @@ struct EffectIndex {
 pub(crate) struct RuleIndex {
     rules: Vec<Arc<Rule>>,
     by_effect: Vec<(Effect, EffectIndex)>,
+    requests: RequestIndex,
     /// All restricting rules, of whatever effect.
     restricting: Matches,
 }
@@ -104,6 +106,10 @@ impl RuleIndex {
         for (id, rule) in index.rules.iter().enumerate() {
             let Ok(id) = RuleId::try_from(id) else { break };
             if rule.is_inert() {
+                continue;
+            }
+            if let Some(requests) = &rule.requests {
+                index.requests.add(id, requests);
                 continue;
             }
             if rule.restricts() {
@@ -144,6 +150,14 @@ impl RuleIndex {
     /// Everything that matches this access, conditions not asked yet.
     pub(crate) fn matches(&self, access: &Access) -> Matches {
         let mut found = Matches::default();
+        if let Object::Request { path, .. } = &access.object {
+            for id in self.requests.candidates(path) {
+                if let Some(rule) = self.rule(id).filter(|rule| rule.matches(access)) {
+                    found.add(id, rule);
+                }
+            }
+            return found;
+        }
         if let Some((_, entry)) = self
             .by_effect
             .iter()
@@ -214,7 +228,7 @@ impl EffectIndex {
                 "database" => found.merge(&self.restricting_databases),
                 _ => {}
             },
-            Object::Session => {}
+            Object::Session | Object::Request { .. } => {}
         }
         found.merge(&self.unlisted);
     }
@@ -298,6 +312,7 @@ mod tests {
                             settings,
                             channels,
                         },
+                        requests: None,
                         condition: None,
                         approval: None,
                         durability: None,

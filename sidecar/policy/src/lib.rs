@@ -9,7 +9,7 @@
 //! AccessPolicy …        ┘
 //! ```
 //!
-//! Nothing here knows a protocol's bytes: a translator (`chaperone-sql`, later http, kube, ssh)
+//! Nothing here knows a protocol's bytes: a translator (`chaperone-sql`, `chaperone-http`, later kube, ssh)
 //! turns bytes into an [`Operation`]; this crate only matches its accesses against rules.
 
 mod compile;
@@ -18,7 +18,9 @@ mod decide;
 mod decision;
 mod digest;
 mod explain;
+mod http;
 mod index;
+mod json_path;
 mod limits;
 mod masking;
 mod operation;
@@ -34,9 +36,10 @@ pub use compile::Invalid;
 pub use decide::decide;
 pub use decision::{ApprovalRule, Decision, Durability, RuleRef, Verdict};
 pub use explain::{AccessExplanation, ConditionOutcome, Explanation, RuleMatch};
+pub use json_path::{JsonPath, Place};
 pub use limits::{Findings, Limits, OnFinding};
 pub use masking::{ColumnMask, Detector, DetectorRule, Masking, Predicates, Strategy, Typed};
-pub use operation::{Access, Effect, Object, Operation, Protocol};
+pub use operation::{Access, Effect, Object, Operation, Protocol, Request, UPGRADE};
 pub use policy::Policy;
 pub use reason::Reason;
 pub use rule::Action;

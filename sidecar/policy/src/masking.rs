@@ -5,6 +5,7 @@
 use std::cmp::{Ordering, Reverse};
 
 use crate::RuleRef;
+use crate::json_path::{JsonPath, Place};
 use crate::pattern::{Glob, PartIndex};
 
 /// How a value is hidden (policy.md, Masking).
@@ -130,6 +131,7 @@ pub struct DetectorRule {
 pub(crate) struct MaskingRule {
     /// Schema, relation, column.
     pub columns: Vec<[Glob; 3]>,
+    pub json_paths: Vec<JsonPath>,
     pub detectors: Vec<Detector>,
     pub mask: ColumnMask,
 }
@@ -141,6 +143,8 @@ pub struct Masking {
     /// Strictest first; each with `predicates` as written and as `Equality`, since another rule
     /// on the same column may be stricter about comparisons only.
     masks: Vec<[ColumnMask; 2]>,
+    /// Strictest first, each with its place in `masks`.
+    json_paths: Vec<(JsonPath, usize)>,
     detectors: Vec<DetectorRule>,
     unmasked: PartIndex<PartIndex<()>>,
 }
@@ -167,6 +171,10 @@ impl Masking {
                     });
                 });
             }
+            let paths = rule.json_paths.iter().cloned();
+            masking
+                .json_paths
+                .extend(paths.map(|path| (path, position)));
             for detector in &rule.detectors {
                 if !masking
                     .detectors
@@ -192,7 +200,22 @@ impl Masking {
 
     /// Nothing is masked at all.
     pub fn is_empty(&self) -> bool {
-        !self.has_columns() && !self.has_detectors()
+        !self.has_columns() && !self.has_json_paths() && !self.has_detectors()
+    }
+
+    /// Some place in JSON is masked.
+    pub fn has_json_paths(&self) -> bool {
+        !self.json_paths.is_empty()
+    }
+
+    /// How the value at this place of a JSON document is masked, by the strictest of the rules
+    /// that name it.
+    pub fn json(&self, place: &[Place]) -> Option<&ColumnMask> {
+        let (_, position) = self
+            .json_paths
+            .iter()
+            .find(|(path, _)| path.matches(place))?;
+        self.masks.get(*position).map(|[as_written, _]| as_written)
     }
 
     /// Some column of some relation is masked.

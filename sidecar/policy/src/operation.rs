@@ -1,13 +1,51 @@
 //! What is asked for: a set of effects on objects, plus what CEL may look at.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The protocol an operation was translated from. A rule names exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// PostgreSQL; effects and objects of SQL.
     Postgres,
+    /// HTTP; the request as conditions see it.
+    Http(Arc<Request>),
 }
+
+/// An HTTP request in its one normal form, for CEL (`request`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// In capitals.
+    pub method: String,
+    /// The target's host, in small letters, without a port.
+    pub host: String,
+    /// Decoded, from the first slash on, without the query.
+    pub path: String,
+    /// Names and values of the query, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// Fields by name in small letters; one that came several times is joined by `, `
+    /// (RFC 9110, section 5.3), so that a rule sees the whole.
+    pub headers: Vec<(String, String)>,
+    /// The body, where a rule asked for it and it is JSON.
+    pub json: Option<serde_json::Value>,
+}
+
+impl Request {
+    /// The effect of a method by its meaning (RFC 9110, section 9): how durable its record is.
+    fn effect(method: &str) -> Effect {
+        match method {
+            "GET" | "HEAD" | "OPTIONS" => Effect::Read,
+            "POST" => Effect::Write,
+            "DELETE" => Effect::Delete,
+            UPGRADE => Effect::Execute,
+            _ => Effect::Modify,
+        }
+    }
+}
+
+/// What stands for a method where a request wants to leave HTTP (RFC 9110, section 7.8). No
+/// method of a request looks like it: those are in capitals.
+pub const UPGRADE: &str = "Upgrade";
 
 /// What a statement does, in rising order of risk (policy.md, Decision).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +170,15 @@ pub enum Object {
         /// Its name.
         name: String,
     },
+    /// What an HTTP request is for.
+    Request {
+        /// In capitals, or [`UPGRADE`].
+        method: String,
+        /// In small letters, without a port.
+        host: String,
+        /// Decoded.
+        path: String,
+    },
     /// A name that could not be resolved. No Allow matches it.
     Unresolved(String),
     /// Everything: what `Unknown` is on.
@@ -147,6 +194,7 @@ impl fmt::Display for Object {
             Object::Setting(name) => write!(f, "setting {name}"),
             Object::Channel(name) => write!(f, "channel {name}"),
             Object::Named { kind, name } => write!(f, "{kind} {name}"),
+            Object::Request { host, path, .. } => write!(f, "{host}{path}"),
             Object::Unresolved(name) => write!(f, "{name} (unresolved)"),
             Object::Any => f.write_str("*"),
         }
@@ -168,7 +216,10 @@ pub struct Access {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.effect.as_str(), self.object)
+        match &self.object {
+            Object::Request { method, .. } => write!(f, "{method} on {}", self.object),
+            object => write!(f, "{} on {object}", self.effect.as_str()),
+        }
     }
 }
 
@@ -187,6 +238,29 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// An HTTP request, and whether it wants to leave HTTP. `command` is its first line.
+    pub fn http(request: Arc<Request>, upgrade: bool, command: String) -> Operation {
+        let access = |method: &str| Access {
+            effect: Request::effect(method),
+            object: Object::Request {
+                method: method.to_owned(),
+                host: request.host.clone(),
+                path: request.path.clone(),
+            },
+            baseline: false,
+        };
+        let mut accesses = vec![access(&request.method)];
+        if upgrade {
+            accesses.push(access(UPGRADE));
+        }
+        Operation {
+            protocol: Protocol::Http(request),
+            accesses,
+            command,
+            parameters: Vec::new(),
+        }
+    }
+
     /// A text of SQL with all that it does, its parameters not known yet.
     pub fn sql(text: &str, mut accesses: Vec<Access>) -> Operation {
         if accesses.is_empty() {

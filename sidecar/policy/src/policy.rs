@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::condition::Condition;
 use crate::index::RuleIndex;
-use crate::{Findings, Limits, Masking, Reason, RuleRef};
+use crate::{Findings, Limits, Masking, Operation, Reason, RuleRef};
 
 /// Everything that applies to one subject on one connection. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -124,6 +125,31 @@ impl Policy {
     /// The strictest thresholds of everything that applies.
     pub fn findings(&self) -> &Findings {
         &self.inner.findings
+    }
+
+    /// Whether some rule that may match this request looks into its body.
+    pub fn reads_json(&self, operation: &Operation) -> bool {
+        let of = |view: &View| {
+            let accesses = operation.accesses.iter();
+            accesses
+                .flat_map(|access| view.index.matches(access).conditional)
+                .filter_map(|id| view.index.rule(id)?.condition.as_ref())
+                .any(Condition::reads_json)
+        };
+        let of_would_be = |would_be: &WouldBe| match would_be {
+            WouldBe::Rules(view) => of(view),
+            WouldBe::Broken(_) => false,
+        };
+        match &self.inner.state {
+            State::Broken(_) => false,
+            State::Enforce { view, would_be } => {
+                of(view) || would_be.as_ref().is_some_and(of_would_be)
+            }
+            State::Observe {
+                guardrails,
+                would_be,
+            } => of(guardrails) || of_would_be(would_be),
+        }
     }
 
     /// Only DryRun policies select: what guardrails leave is forwarded and observed.

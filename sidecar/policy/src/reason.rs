@@ -101,6 +101,10 @@ reasons! {
     SettingDenied,
     /// The database asked for is not the connection's.
     DatabaseDenied,
+    /// The host asked for is not the connection's, or the path lies outside of its URL.
+    HostDenied,
+    /// A rule looks into the body, or a human would have to, and it has no single reading.
+    BodyUnreadable,
     /// The target cannot be reached.
     TargetUnreachable,
     /// The target ended or refused the session.

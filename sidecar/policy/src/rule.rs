@@ -1,6 +1,7 @@
 //! One rule of a policy or guardrail, compiled.
 
 use crate::condition::Condition;
+use crate::http::Requests;
 use crate::pattern::Glob;
 use crate::{Access, ApprovalRule, Durability, Effect, Object, RuleRef};
 
@@ -66,6 +67,8 @@ pub(crate) struct Rule {
     pub action: Action,
     pub effects: EffectSet,
     pub objects: Objects,
+    /// Set for a rule on HTTP, which matches requests and nothing else.
+    pub requests: Option<Requests>,
     pub condition: Option<Condition>,
     /// Set exactly when `action` is `RequireApproval`.
     pub approval: Option<ApprovalRule>,
@@ -89,6 +92,14 @@ impl Rule {
     /// Whether the rule speaks about this access, its condition aside. This is the definition;
     /// the index must answer the same.
     pub(crate) fn matches(&self, access: &Access) -> bool {
+        if let (Some(requests), Object::Request { method, host, path }) =
+            (&self.requests, &access.object)
+        {
+            return !self.is_inert() && requests.matches(method, host, path);
+        }
+        if self.requests.is_some() || matches!(access.object, Object::Request { .. }) {
+            return false;
+        }
         if !self.effects.contains(access.effect) || self.is_inert() {
             return false;
         }
@@ -109,7 +120,7 @@ impl Rule {
             Object::Channel(name) => self.objects.channels.iter().any(|glob| glob.matches(name)),
             Object::Named { kind, name } => self.restricts() && self.is_inside(kind, name),
             Object::Any => self.restricts(),
-            Object::Session | Object::Unresolved(_) => false,
+            Object::Session | Object::Request { .. } | Object::Unresolved(_) => false,
         }
     }
 

@@ -394,10 +394,30 @@ fn compile_connection(connection: &NamedConnection<'_>) -> (Source, Vec<Invalid>
         rules = compiler.rules("spec.guardrails", &guardrails.rules, &guardrails.masking);
         rules.limits = compiler.limits("spec.guardrails.limits", guardrails.limits.as_ref());
         for (position, rule) in guardrails.rules.iter().enumerate() {
-            if connection.spec.postgres.is_some() && rule.sql.is_none() {
-                let message = "a PostgreSQL connection runs SQL only, so the rule can never match";
-                compiler.refuse(format!("spec.guardrails.rules[{position}]"), message);
-            }
+            let never = if connection.spec.postgres.is_some() && rule.sql.is_none() {
+                "a PostgreSQL connection runs SQL only, so the rule can never match"
+            } else if connection.spec.http.is_some() && rule.http.is_none() {
+                "an HTTP connection takes requests only, so the rule can never match"
+            } else {
+                continue;
+            };
+            compiler.refuse(format!("spec.guardrails.rules[{position}]"), never);
+        }
+        for (position, entry) in guardrails.masking.iter().enumerate() {
+            let (list, never) = if connection.spec.http.is_some() && !entry.columns.is_empty() {
+                (
+                    "columns",
+                    "an HTTP connection has no columns; write jsonPaths",
+                )
+            } else if connection.spec.postgres.is_some() && !entry.json_paths.is_empty() {
+                (
+                    "jsonPaths",
+                    "a PostgreSQL connection masks columns; write columns",
+                )
+            } else {
+                continue;
+            };
+            compiler.refuse(format!("spec.guardrails.masking[{position}].{list}"), never);
         }
     }
     let source = Source {

@@ -65,6 +65,25 @@ impl Stream {
         }
     }
 
+    /// The host that a client of ours asked for in its handshake (RFC 6066, section 3).
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Stream::Tls(tls) => match &**tls {
+                TlsStream::Server(tls) => tls.get_ref().1.server_name(),
+                TlsStream::Client(_) => None,
+            },
+            Stream::Plain(_) => None,
+        }
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The socket's own.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().local_addr()
+    }
+
     /// Halves for two tasks.
     pub fn into_split(self) -> (StreamReader, StreamWriter) {
         match self {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chaperone_crds::{Action, PolicyRule, SqlEffect, SqlRule};
+use chaperone_crds::{Action, HttpRule, PolicyRule, SqlEffect, SqlRule};
 use chaperone_policy::Reason;
 
 /// What a policy author can do about an outcome.
@@ -135,6 +135,14 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
         Reason::UnsupportedMessage => ("this kind of message is never forwarded", Other),
         Reason::SettingDenied => ("a startup parameter or setting is not allowed", Other),
         Reason::DatabaseDenied => ("the connection is for another database", Other),
+        Reason::HostDenied => (
+            "the connection is for another host, or for paths under another prefix",
+            Other,
+        ),
+        Reason::BodyUnreadable => (
+            "a rule looks into the body, and it is too long, not decodable, or not JSON with one reading",
+            Other,
+        ),
         Reason::TargetUnreachable => ("the target could not be reached", Other),
         Reason::TargetRefused => ("the target ended or refused the session", Other),
         Reason::TargetAuthentication => (
@@ -200,6 +208,12 @@ pub(crate) fn smallest_rules(
     accesses: &[String],
     settled_by: Option<&str>,
 ) -> Result<Vec<PolicyRule>, String> {
+    let requests: Vec<&str> = accesses.iter().map(String::as_str).collect();
+    if let Some(http) = smallest_http_rule(&requests) {
+        let name = format!("allow-{}", http.methods.join("-").to_ascii_lowercase());
+        let rule = allow(name, None, Some(http));
+        return Ok(vec![rule]);
+    }
     let mut effects_of: BTreeMap<Target, BTreeSet<SqlEffect>> = BTreeMap::new();
     for access in accesses.iter().map(String::as_str).chain(settled_by) {
         let (effect, object) = parse(access)?;
@@ -243,19 +257,44 @@ pub(crate) fn smallest_rules(
     Ok(rules
         .into_iter()
         .enumerate()
-        .map(|(i, sql)| PolicyRule {
-            name: name_of(i, &sql),
-            action: Action::Allow,
-            sql: Some(sql),
-            kubernetes: None,
-            http: None,
-            ssh: None,
-            when: None,
-            approval: None,
-            durability: None,
-            message: None,
-        })
+        .map(|(i, sql)| allow(name_of(i, &sql), Some(sql), None))
         .collect())
+}
+
+fn allow(name: String, sql: Option<SqlRule>, http: Option<HttpRule>) -> PolicyRule {
+    PolicyRule {
+        name,
+        action: Action::Allow,
+        sql,
+        kubernetes: None,
+        http,
+        ssh: None,
+        when: None,
+        approval: None,
+        durability: None,
+        message: None,
+    }
+}
+
+/// For a request, recorded as `GET on api.test/v1/orders`, and `Upgrade` on the same; `None` where
+/// these are no requests.
+fn smallest_http_rule(accesses: &[&str]) -> Option<HttpRule> {
+    let mut rule = HttpRule::default();
+    for access in accesses {
+        let (method, object) = access.split_once(" on ")?;
+        let at = object.find('/')?;
+        let capitals = method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_' | b'0'..=b'9'));
+        if !capitals && method != chaperone_policy::UPGRADE {
+            return None;
+        }
+        rule.methods.push(method.to_owned());
+        let (host, path) = object.split_at(at);
+        rule.hosts = vec![host.to_owned()];
+        rule.paths = vec![path.to_owned()];
+    }
+    (!rule.methods.is_empty()).then_some(rule)
 }
 
 fn parse(access: &str) -> Result<(SqlEffect, &str), String> {
@@ -420,6 +459,22 @@ mod tests {
         let unresolved = Object::Unresolved("t".to_owned());
         assert_eq!(target_of(&unresolved.to_string()), None);
         assert!(smallest_rules(&[text(Effect::Read, unresolved)], None).is_err());
+    }
+
+    #[test]
+    fn a_request_is_allowed_by_its_method_host_and_path() {
+        let accesses = [
+            "GET on api.test/chat".to_owned(),
+            "Upgrade on api.test/chat".to_owned(),
+        ];
+        let rules = smallest_rules(&accesses, Some(&accesses[1])).unwrap();
+        let http = rules[0].http.as_ref().unwrap();
+        assert_eq!(http.methods, ["GET", "Upgrade"]);
+        assert_eq!(
+            (http.hosts[0].as_str(), http.paths[0].as_str()),
+            ("api.test", "/chat")
+        );
+        assert_eq!(rules.len(), 1);
     }
 
     #[test]

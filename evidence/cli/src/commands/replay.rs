@@ -8,6 +8,7 @@ use chaperone_evidence::{Direction, Replayed};
 use super::Answer;
 use crate::cli::{ReplayArgs, Side};
 use crate::error::CliError;
+use crate::http;
 use crate::output::{Output, Tone};
 use crate::postgres::{Reader, Sender};
 use crate::source::{Found, Source};
@@ -20,7 +21,8 @@ pub(crate) fn run(
 ) -> Result<Answer, CliError> {
     let evidence = source.evidence()?;
     let Found { session, dir } = evidence.session(&args.session)?;
-    if args.raw.is_none() && session.start.protocol != "postgres" {
+    let http = session.start.protocol == "http";
+    if args.raw.is_none() && !http && session.start.protocol != "postgres" {
         return Err(CliError::Usage(format!(
             "session {} speaks {}, which only --raw can replay",
             session.id, session.start.protocol
@@ -31,7 +33,7 @@ pub(crate) fn run(
         Some(_) => 0.0,
         None => default_speed,
     });
-    let mut player = Player::new(speed);
+    let mut player = Player::new(speed, http);
     for piece in chaperone_evidence::replay(&dir, &session.id)? {
         let piece = piece?;
         match args.raw {
@@ -64,17 +66,46 @@ struct Player {
     /// How many times as fast; 0 without pauses.
     speed: f64,
     played_to: Duration,
-    client: Reader,
-    server: Reader,
+    client: Lines,
+    server: Lines,
+}
+
+/// What makes lines of one direction's bytes.
+enum Lines {
+    Postgres(Reader),
+    Http(http::Reader),
+}
+
+impl Lines {
+    fn new(http: bool, sender: Sender) -> Lines {
+        match http {
+            true => Lines::Http(http::Reader::default()),
+            false => Lines::Postgres(Reader::new(sender)),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Vec<String> {
+        match self {
+            Lines::Postgres(reader) => reader.read(bytes),
+            Lines::Http(reader) => reader.read(bytes),
+        }
+    }
+
+    fn finish(&self) -> Option<String> {
+        match self {
+            Lines::Postgres(reader) => reader.finish(),
+            Lines::Http(reader) => reader.finish(),
+        }
+    }
 }
 
 impl Player {
-    fn new(speed: f64) -> Player {
+    fn new(speed: f64, http: bool) -> Player {
         Player {
             speed,
             played_to: Duration::ZERO,
-            client: Reader::new(Sender::Frontend),
-            server: Reader::new(Sender::Backend),
+            client: Lines::new(http, Sender::Frontend),
+            server: Lines::new(http, Sender::Backend),
         }
     }
 

@@ -188,6 +188,14 @@ pub(crate) fn headline(statement: &StatementView, output: &Output) -> String {
     if let Some(outcome) = &statement.outcome {
         let took = short(std::time::Duration::from_micros(outcome.duration_micros));
         let status = match outcome.status {
+            // HTTP has a status and no rows; a command tag is never three digits.
+            "Completed" if is_status(&outcome.detail) => {
+                format!(
+                    "{} · {}",
+                    outcome.detail,
+                    counted(outcome.bytes, "byte", "bytes")
+                )
+            }
             "Completed" => counted(outcome.rows, "row", "rows"),
             other => format!("{other} {}", outcome.detail).trim().to_owned(),
         };
@@ -207,6 +215,10 @@ pub(crate) fn headline(statement: &StatementView, output: &Output) -> String {
         ));
     }
     format!("{verdict} {}", escape_line(&parts.join(" · ")))
+}
+
+fn is_status(detail: &str) -> bool {
+    detail.len() == 3 && detail.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The command and its parameters, indented.

@@ -9,7 +9,7 @@ use chaperone_identity::{Providers, Source};
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
 use super::settings::Listen;
-use crate::build::{Endpoint, Resolved};
+use crate::build::{Endpoint, Resolved, Served};
 
 /// What one Connection of the pod comes to.
 pub(crate) struct Ready {
@@ -89,16 +89,16 @@ fn usable(
             ),
         });
     };
-    let Some(postgres) = &spec.postgres else {
+    let Some(target) = Served::of(spec) else {
         return Err(Suspension {
             reason: Reason::Unsupported,
-            message: "only postgres Connections are served by this version".to_owned(),
+            message: chaperone_manifests::UNSERVED.to_owned(),
         });
     };
     let resolved = Resolved {
         name: listen.connection.clone(),
         port: listen.address.port(),
-        postgres,
+        target,
         credential: connection
             .credential
             .iter()
@@ -107,7 +107,7 @@ fn usable(
         ca: connection.ca.as_deref().map(str::as_bytes),
     };
     // A CA that is named and was not sent must not turn into the public roots.
-    if postgres.tls.ca.is_some() && connection.ca.is_none() {
+    if target.ca().is_some() && connection.ca.is_none() {
         return Err(Suspension {
             reason: Reason::RefNotFound,
             message: format!("the CA of Connection {} was not found", listen.connection),

@@ -6,20 +6,29 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 use cel::{Context, ExecutionError, Value};
 
 use super::{
-    ConditionError, DELEGATE_FIELDS, ENVIRONMENT, MAX_DEPTH, MAX_LOOPS, Needs, OPERATION_FIELDS,
-    SUBJECT_FIELDS,
+    ConditionError, DELEGATE_FIELDS, Dialect, ENVIRONMENT, MAX_DEPTH, MAX_LOOPS, Needs,
+    OPERATION_FIELDS, REQUEST_FIELDS, SUBJECT_FIELDS,
 };
 
 /// Walks an expression once: undeclared names, fields that do not exist, and what it needs.
-#[derive(Default)]
 pub(super) struct Walk<'e> {
     pub needs: Needs,
+    dialect: Dialect,
     depth: usize,
     /// Variables of the loops around this place.
     bound: Vec<&'e str>,
 }
 
 impl<'e> Walk<'e> {
+    pub(super) fn new(dialect: Dialect) -> Walk<'e> {
+        Walk {
+            needs: Needs::default(),
+            dialect,
+            depth: 0,
+            bound: Vec::new(),
+        }
+    }
+
     pub(super) fn expression(
         &mut self,
         node: &'e IdedExpr,
@@ -132,12 +141,23 @@ impl<'e> Walk<'e> {
         if self.bound.contains(&name) {
             return Ok(());
         }
-        let (parent, bits, fields) = match name.trim_start_matches('.') {
-            "subject" => ("subject", &mut self.needs.subject, &SUBJECT_FIELDS),
-            "operation" => ("operation", &mut self.needs.operation, &OPERATION_FIELDS),
-            _ if is_type(name) => return Ok(()),
-            _ => return Err(ConditionError::UndeclaredVariable(name.to_owned())),
-        };
+        let needs = &mut self.needs;
+        let (parent, bits, fields): (_, _, &[&str]) =
+            match (name.trim_start_matches('.'), self.dialect) {
+                ("subject", _) => ("subject", &mut needs.subject, &SUBJECT_FIELDS),
+                ("operation", Dialect::Sql) => {
+                    ("operation", &mut needs.operation, &OPERATION_FIELDS)
+                }
+                ("request", Dialect::Http) => ("request", &mut needs.request, &REQUEST_FIELDS),
+                _ if is_type(name) => return Ok(()),
+                (_, dialect) => {
+                    let variable = dialect.variable();
+                    return Err(ConditionError::UndeclaredVariable(
+                        name.to_owned(),
+                        variable,
+                    ));
+                }
+            };
         match field {
             None => *bits = u8::MAX,
             Some(field) => match fields.iter().position(|known| *known == field) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cel::Value;
 
 use super::Needs;
-use crate::{Delegate, Effect, Object, Operation, Subject};
+use crate::{Delegate, Effect, Object, Operation, Request, Subject};
 
 pub(super) fn subject_value(subject: &Subject, needs: Needs) -> Value {
     let workload = &subject.workload;
@@ -119,6 +119,44 @@ pub(super) fn operation_value(operation: &Operation, needs: Needs) -> Value {
             .into()
     });
     put("verb", &|| verb(&operation.command).into());
+    fields.into()
+}
+
+pub(super) fn request_value(request: &Request, needs: Needs) -> Value {
+    let mut fields: HashMap<String, Value> = HashMap::new();
+    let mut put = |name: &str, value: &dyn Fn() -> Value| {
+        if needs.has_request(name) {
+            fields.insert(name.to_owned(), value());
+        }
+    };
+    put("method", &|| request.method.as_str().into());
+    put("host", &|| request.host.as_str().into());
+    put("path", &|| request.path.as_str().into());
+    put("query", &|| {
+        // Always lists: of a name that is there twice one server takes the first, another the last.
+        let mut values: HashMap<String, Vec<Value>> = HashMap::new();
+        for (name, value) in &request.query {
+            values
+                .entry(name.clone())
+                .or_default()
+                .push(value.as_str().into());
+        }
+        let lists = values.into_iter();
+        lists
+            .map(|(name, values)| (name, Value::from(values)))
+            .collect::<HashMap<String, Value>>()
+            .into()
+    });
+    put("headers", &|| {
+        let headers = request.headers.iter();
+        headers
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect::<HashMap<String, Value>>()
+            .into()
+    });
+    if let Some(json) = &request.json {
+        put("json", &|| json_value(json));
+    }
     fields.into()
 }
 

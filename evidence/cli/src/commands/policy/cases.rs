@@ -1,10 +1,12 @@
 //! A file of statements, each with the verdict that is expected of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::lab::{Lab, read_bounded};
+use super::request::Asked;
 use super::{JudgedView, view};
 use crate::cli::Format;
 use crate::commands::Answer;
@@ -25,7 +27,14 @@ const HEADER: &[&str] = &["RESULT", "NAME", "EXPECTED", "VERDICT", "REASON", "RU
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    sql: String,
+    #[serde(default)]
+    sql: Option<String>,
+    #[serde(default)]
+    request: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    json: Option<serde_json::Value>,
     expect: Expected,
     #[serde(default)]
     name: Option<String>,
@@ -71,7 +80,7 @@ pub(super) fn run(
     let text = read_bounded(path, MAX_FILE)?;
     let cases: Vec<Case> = serde_saphyr::from_str(&text).map_err(|error| {
         CliError::Usage(format!(
-            "{} is no list of {{sql, expect: Allow | Deny | Hold | Observe, name}}: {error}",
+            "{} is no list of {{sql | request, headers, json, expect: Allow | Deny | Hold | Observe, name}}: {error}",
             path.display()
         ))
     })?;
@@ -84,9 +93,20 @@ pub(super) fn run(
     }
     let mut views = Vec::with_capacity(cases.len());
     for case in cases {
-        let judged = view(lab, &case.sql, &lab.judge(&case.sql)?);
+        let (text, judged) = match (&case.sql, &case.request) {
+            (Some(sql), None) => (sql.clone(), lab.judge(sql)?),
+            (None, Some(request)) => {
+                let asked = Asked::new(request, case.headers.clone(), case.json.clone());
+                (request.clone(), lab.judge_request(&asked)?)
+            }
+            _ => {
+                let message = "a case has exactly one of sql, request";
+                return Err(CliError::Usage(message.to_owned()));
+            }
+        };
+        let judged = view(lab, &text, &judged);
         views.push(CaseView {
-            name: case.name.unwrap_or_else(|| shortened(&case.sql)),
+            name: case.name.unwrap_or_else(|| shortened(&text)),
             ok: judged.verdict == case.expect.as_str(),
             expected: case.expect.as_str(),
             judged,

@@ -14,6 +14,7 @@ use chaperone_sql::{Catalog, Classification, catalog_of_schema, parse};
 
 use super::AccessView;
 use super::meaning::{classified, operation};
+use super::request::Asked;
 use crate::cli::PolicyTestArgs;
 use crate::commands::why::{Explained, Question, explain};
 use crate::error::CliError;
@@ -28,6 +29,8 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub(super) struct Lab {
     subject: Subject,
     connection: String,
+    /// Of an HTTP target.
+    host: String,
     set: PolicySet,
     /// Whether the user gave a schema: then what is not in it is not there.
     schema: bool,
@@ -81,6 +84,7 @@ impl Lab {
                 purpose: args.purpose.clone(),
             },
             connection: connection.qualified_name(),
+            host: host_of(&connection.value.spec),
             set: policies::compile(connection, &manifests, &namespaces),
             schema: args.schema.is_some(),
             catalog,
@@ -123,6 +127,29 @@ impl Lab {
         }
         let decision = explanation.decision.clone();
         self.judged(decision, &operation.accesses, Some(&explanation), assumed)
+    }
+
+    /// The decision on one request.
+    pub(super) fn judge_request(&self, asked: &Asked) -> Result<Judged, CliError> {
+        let operation = match asked.operation(&self.host)? {
+            Ok(operation) => operation,
+            Err(why) => {
+                let decision = denied(Reason::ProtocolViolation, Some(why));
+                return self.judged(decision, &[], None, Vec::new());
+            }
+        };
+        let Some(policy) = self.set.select(&self.subject) else {
+            let decision = denied(Reason::NoPolicy, None);
+            return self.judged(decision, &operation.accesses, None, Vec::new());
+        };
+        let explanation = policy.explain(&self.subject, &operation);
+        let decision = explanation.decision.clone();
+        self.judged(
+            decision,
+            &operation.accesses,
+            Some(&explanation),
+            Vec::new(),
+        )
     }
 
     fn judged(
@@ -174,6 +201,15 @@ impl Lab {
             assumed,
         })
     }
+}
+
+/// The host of an HTTP target's URL; empty for other targets.
+fn host_of(spec: &chaperone_crds::ConnectionSpec) -> String {
+    let url = spec.http.as_ref().map(|http| http.url.as_str());
+    let rest = url.and_then(|url| Some(url.split_once("://")?.1));
+    let authority = rest.and_then(|rest| rest.split('/').next());
+    let host = authority.and_then(|text| chaperone_http::normal::authority(text).ok());
+    host.map_or_else(String::new, |(host, _)| host)
 }
 
 /// What masking forbids, in the order in which a session asks.
@@ -261,7 +297,8 @@ fn say_problems(manifests: &Manifests) {
     problems.extend(policies::problems(manifests));
     problems.retain(|problem| {
         let reference = problem.reason == ConditionReason::RefNotFound
-            && problem.field.starts_with("spec.postgres");
+            && (problem.field.starts_with("spec.postgres")
+                || problem.field.starts_with("spec.http"));
         let port = problem.reason == ConditionReason::ConnectionsCollide;
         !reference && !port
     });

@@ -3,7 +3,8 @@
 //! ```text
 //! --manifests ─chaperone-manifests─► PolicySet ─┐
 //! --schema ─chaperone-sql─► Catalog ─┐          ├─► Lab ─judge─► Judged ─► print | cases
-//! --sql, --file ─────────────────────┴─classify─┘
+//! --sql, --file ─────────────────────┴─classify─┤
+//! --request, --file ─chaperone-http─────────────┘
 //! ```
 //!
 //! The same crates as in a sidecar decide here. What only a session knows is not judged: limits
@@ -12,10 +13,12 @@
 mod cases;
 mod lab;
 mod meaning;
+mod request;
 
 use serde::Serialize;
 
 use self::lab::{Judged, Lab};
+use self::request::Asked;
 use super::Answer;
 use super::show::verdict_tone;
 use super::views::verdict_name;
@@ -29,6 +32,7 @@ use crate::output::{Output, Tone, escape_for_display, escape_line, indented};
 pub(crate) struct JudgedView {
     subject: String,
     connection: String,
+    /// The statement, or the request.
     sql: String,
     verdict: &'static str,
     reason: &'static str,
@@ -70,8 +74,10 @@ pub(crate) fn test(args: &PolicyTestArgs, output: &mut Output) -> Result<Answer,
     if let Some(path) = &args.file {
         return cases::run(&lab, path, args.format.output, output);
     }
-    let sql = args.sql.as_deref().unwrap_or_default();
-    let judged = lab.judge(sql)?;
+    let (sql, judged) = match (&args.request, args.sql.as_deref().unwrap_or_default()) {
+        (Some(request), _) => (request.as_str(), lab.judge_request(&Asked::of(args)?)?),
+        (None, sql) => (sql, lab.judge(sql)?),
+    };
     if args.format.output == Format::Table {
         print(&judged, output)?;
     } else {

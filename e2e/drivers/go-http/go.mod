@@ -1,0 +1,3 @@
+module chaperone.dev/drivers/go-http
+
+go 1.25.0

@@ -1,0 +1,188 @@
+//! HTTP: a small GET, straight to nginx, through nginx as a reverse proxy, and through the sidecar,
+//! alternating in one run (performance.md). The load is h2load's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::machine;
+use crate::nginx::Nginx;
+use crate::options::Options;
+use crate::process::{Scratch, free_port, succeed};
+use crate::sidecar::Standalone;
+use crate::workspace::{Binaries, Profile};
+
+/// Of a KiB with its head.
+const BODY: usize = 1024;
+
+struct Work {
+    name: &'static str,
+    /// Connections; in HTTP/2 as many requests at a time on one.
+    clients: u32,
+    two: bool,
+}
+
+const WORK: [Work; 4] = [
+    Work {
+        name: "GET 1 KiB, HTTP/1.1, 1 at a time",
+        clients: 1,
+        two: false,
+    },
+    Work {
+        name: "GET 1 KiB, HTTP/1.1, 64 connections",
+        clients: 64,
+        two: false,
+    },
+    Work {
+        name: "GET 1 KiB, HTTP/2, 1 at a time",
+        clients: 1,
+        two: true,
+    },
+    Work {
+        name: "GET 1 KiB, HTTP/2, 64 at a time",
+        clients: 64,
+        two: true,
+    },
+];
+
+pub(super) fn run(options: &Options) -> Result<()> {
+    let binaries = Binaries::build(Profile::Release)?;
+    let body = "a".repeat(BODY);
+    let server = |port: &str, version: &str, location: &str| {
+        format!("  server {{ listen 127.0.0.1:{port}{version}; location / {{ {location} }} }}\n")
+    };
+    let answer = format!("return 200 '{body}';");
+    let target = Nginx::start(&server("{port}", "", &answer))?;
+    let target_two = Nginx::start(&server("{port}", " http2", &answer))?;
+    let pass = "proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Connection '';";
+    let upstream = format!(
+        "  upstream target {{ server 127.0.0.1:{}; keepalive 128; }}\n",
+        target.port()
+    );
+    let proxy = Nginx::start(&format!("{upstream}{}", server("{port}", "", pass)))?;
+    let proxy_two = Nginx::start(&format!("{upstream}{}", server("{port}", " http2", pass)))?;
+    let scratch = Scratch::new("bench-http")?;
+    let manifests = scratch.path().join("manifests");
+    fs::create_dir(&manifests)?;
+    let port = free_port()?;
+    fs::write(manifests.join("bench.yaml"), manifest(target.port(), port))?;
+    let sidecar = Standalone {
+        program: &binaries.sidecar,
+        manifests: &manifests,
+        state: &scratch.path().join("state"),
+        subject: "bench/agent",
+        purpose: None,
+        log: &scratch.path().join("sidecar.log"),
+    }
+    .start()?;
+    println!(
+        "{}; nginx of two workers; all share the machine\n",
+        machine()?
+    );
+    let mut cells: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for round in 1..=options.rounds {
+        for work in &WORK {
+            let peers = match work.two {
+                false => [
+                    ("direct", target.port()),
+                    ("nginx", proxy.port()),
+                    ("chaperone", port),
+                ],
+                true => [
+                    ("direct", target_two.port()),
+                    ("nginx", proxy_two.port()),
+                    ("chaperone", port),
+                ],
+            };
+            for (peer, port) in peers {
+                let rate = measure(port, work, options.seconds).with_context(|| {
+                    format!(
+                        "{} through {peer}; sidecar said:\n{}",
+                        work.name,
+                        sidecar.output()
+                    )
+                })?;
+                cells.entry((work.name, peer)).or_default().push(rate);
+            }
+        }
+        println!("round {round} of {} done", options.rounds);
+    }
+    println!("\n{}", table(&mut cells));
+    println!(
+        "durability: Written; a rule on method and path; nothing masked; no TLS on either side"
+    );
+    Ok(())
+}
+
+fn manifest(target: u16, listen: u16) -> String {
+    format!(
+        "apiVersion: chaperone.dev/v1alpha1
+kind: Connection
+metadata:
+  name: bench-api
+  namespace: bench
+  annotations: {{chaperone.dev/listen-port: \"{listen}\"}}
+spec:
+  http: {{url: \"http://127.0.0.1:{target}\", tls: {{mode: Disable}}}}
+---
+apiVersion: chaperone.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{name: bench, namespace: bench}}
+spec:
+  subjects: [{{serviceAccount: agent}}]
+  connections: [bench-api]
+  rules:
+  - {{name: read, action: Allow, http: {{methods: [GET], paths: [\"/v1/**\"]}}}}
+"
+    )
+}
+
+/// Requests a second.
+fn measure(port: u16, work: &Work, seconds: u32) -> Result<f64> {
+    let mut command = Command::new("h2load");
+    let clients = work.clients.to_string();
+    match work.two {
+        false => command.args(["--h1", "-c", &clients, "-m", "1"]),
+        true => command.args(["-c", "1", "-m", &clients]),
+    };
+    command
+        .args(["-t", "1", "-D", &seconds.to_string()])
+        .arg(format!("http://127.0.0.1:{port}/v1/orders/7"));
+    let output = String::from_utf8_lossy(&succeed(&mut command)?.stdout).into_owned();
+    let rate = output.lines().find_map(|line| {
+        let (_, rest) = line.strip_prefix("finished in ")?.split_once(", ")?;
+        rest.split_whitespace().next()?.parse().ok()
+    });
+    let failed = output
+        .lines()
+        .any(|line| line.starts_with("status codes:") && !line.contains(" 0 3xx, 0 4xx, 0 5xx"));
+    anyhow::ensure!(!failed, "some requests failed:\n{output}");
+    rate.with_context(|| format!("no rate in:\n{output}"))
+}
+
+fn table(cells: &mut BTreeMap<(&str, &str), Vec<f64>>) -> String {
+    let mut median = |work, peer| {
+        let values = cells.entry((work, peer)).or_default();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let mut lines = vec![
+        "| work (medians) | direct req/s | nginx req/s | Chaperone req/s | of direct | of nginx |"
+            .to_owned(),
+        "|---|---:|---:|---:|---:|---:|".to_owned(),
+    ];
+    for work in &WORK {
+        let direct = median(work.name, "direct");
+        let nginx = median(work.name, "nginx");
+        let ours = median(work.name, "chaperone");
+        lines.push(format!(
+            "| {} | {direct:.0} | {nginx:.0} | {ours:.0} | {:.2} | {:.2} |",
+            work.name,
+            ours / direct,
+            ours / nginx,
+        ));
+    }
+    lines.join("\n")
+}
