@@ -88,14 +88,22 @@ impl Events {
     fn started(&mut self, at: Place) -> Event {
         let start = Arc::clone(&self.origin);
         let start = &start.start;
-        let mut event = self.event(at, Class::AuthorizeSession, ASSIGN_PRIVILEGES, "SessionStart");
+        let mut event = self.event(
+            at,
+            Class::AuthorizeSession,
+            ASSIGN_PRIVILEGES,
+            "SessionStart",
+        );
         event.message = format!(
             "{} began a session over {} to {}",
             start.subject, start.connection, start.target
         );
         event.user = Some(self.agent());
         event.session = Some(self.session());
-        event.privileges = vec![format!("{} under {}", start.connection, start.policy_digest)];
+        event.privileges = vec![format!(
+            "{} under {}",
+            start.connection, start.policy_digest
+        )];
         event.set_status(Status::Success);
         for (name, value) in [
             ("purpose", start.purpose.clone()),
@@ -109,7 +117,10 @@ impl Events {
             .iter()
             .map(|(name, value)| (name.clone(), Value::from(value.clone())))
             .collect();
-        event.also("claimed", (!claimed.is_empty()).then_some(Value::Object(claimed)));
+        event.also(
+            "claimed",
+            (!claimed.is_empty()).then_some(Value::Object(claimed)),
+        );
         event
     }
 
@@ -122,8 +133,7 @@ impl Events {
         if !runs {
             return Vec::new();
         }
-        self.waiting
-            .insert(at.0, (at.1, Box::new(record.clone())));
+        self.waiting.insert(at.0, (at.1, Box::new(record.clone())));
         if self.waiting.len() <= MAX_WAITING {
             return Vec::new();
         }
@@ -147,7 +157,11 @@ impl Events {
         let mut event = self.event(at, Class::DatastoreActivity, activity, code);
         event.metadata.is_truncated = record.truncated;
         let through = lets_through(decision);
-        let masked = if through { std::mem::take(&mut self.masked) } else { 0 };
+        let masked = if through {
+            std::mem::take(&mut self.masked)
+        } else {
+            0
+        };
         event.decided(decision, masked > 0);
         event.actor.authorizations = vec![Authorization {
             decision: verdict(decision.verdict).to_owned(),
@@ -172,14 +186,21 @@ impl Events {
             bytes: outcome.map(|outcome| outcome.bytes),
         });
         event.status_detail = (!through).then(|| code.to_owned());
-        event.set_status(if through { Status::Unknown } else { Status::Failure });
+        event.set_status(if through {
+            Status::Unknown
+        } else {
+            Status::Failure
+        });
         if let Some(outcome) = outcome {
             event.came_out(outcome);
         }
         let parameters = intent.parameters.iter().cloned().map(Value::from).collect();
         for (name, value) in [
             ("accesses", Some(Value::from(intent.accesses.clone()))),
-            ("parameters", Some(Value::Array(parameters)).filter(|_| !intent.parameters.is_empty())),
+            (
+                "parameters",
+                Some(Value::Array(parameters)).filter(|_| !intent.parameters.is_empty()),
+            ),
             ("approval", decision.approval.clone().map(Value::from)),
             ("rows", outcome.map(|outcome| Value::from(outcome.rows))),
             ("masked_values", (masked > 0).then(|| Value::from(masked))),
@@ -191,27 +212,48 @@ impl Events {
 
     fn approval(&mut self, at: Place, approval: &Approval) -> Event {
         let (what, action, disposition, status) = match approval.event {
-            ApprovalEvent::Requested => {
-                ("is asked for", Action::Denied, Disposition::Delayed, Status::Unknown)
-            }
-            ApprovalEvent::ReviewedApprove => {
-                ("was reviewed: yes", Action::Allowed, Disposition::Approved, Status::Success)
-            }
-            ApprovalEvent::ReviewedDeny => {
-                ("was reviewed: no", Action::Denied, Disposition::Rejected, Status::Failure)
-            }
-            ApprovalEvent::Granted => {
-                ("is granted", Action::Allowed, Disposition::Approved, Status::Success)
-            }
-            ApprovalEvent::Denied => {
-                ("is denied", Action::Denied, Disposition::Rejected, Status::Failure)
-            }
-            ApprovalEvent::Expired => {
-                ("has expired", Action::Denied, Disposition::Blocked, Status::Failure)
-            }
-            ApprovalEvent::Cancelled => {
-                ("is cancelled", Action::Denied, Disposition::Blocked, Status::Failure)
-            }
+            ApprovalEvent::Requested => (
+                "is asked for",
+                Action::Denied,
+                Disposition::Delayed,
+                Status::Unknown,
+            ),
+            ApprovalEvent::ReviewedApprove => (
+                "was reviewed: yes",
+                Action::Allowed,
+                Disposition::Approved,
+                Status::Success,
+            ),
+            ApprovalEvent::ReviewedDeny => (
+                "was reviewed: no",
+                Action::Denied,
+                Disposition::Rejected,
+                Status::Failure,
+            ),
+            ApprovalEvent::Granted => (
+                "is granted",
+                Action::Allowed,
+                Disposition::Approved,
+                Status::Success,
+            ),
+            ApprovalEvent::Denied => (
+                "is denied",
+                Action::Denied,
+                Disposition::Rejected,
+                Status::Failure,
+            ),
+            ApprovalEvent::Expired => (
+                "has expired",
+                Action::Denied,
+                Disposition::Blocked,
+                Status::Failure,
+            ),
+            ApprovalEvent::Cancelled => (
+                "is cancelled",
+                Action::Denied,
+                Disposition::Blocked,
+                Status::Failure,
+            ),
         };
         let code = format!("Approval{:?}", approval.event);
         let mut event = self.event(at, Class::UserAccess, ASSIGN_PRIVILEGES, &code);
@@ -271,7 +313,12 @@ impl Events {
 
     fn ended(&mut self, at: Place, end: &SessionEnd, totals: &Totals) -> Event {
         let code = end.reason.map_or("SessionEnd", |reason| reason.as_str());
-        let mut event = self.event(at, Class::DatastoreActivity, Activity(99, "Disconnect"), code);
+        let mut event = self.event(
+            at,
+            Class::DatastoreActivity,
+            Activity(99, "Disconnect"),
+            code,
+        );
         self.place(&mut event);
         event.message = format!("the session ended: {:?}", end.cause);
         event.status_detail = (!end.detail.is_empty()).then(|| end.detail.clone());
@@ -289,7 +336,13 @@ impl Events {
     }
 
     /// What all events have.
-    fn event(&mut self, (sequence, wall_ns): Place, class: Class, activity: Activity, code: &str) -> Event {
+    fn event(
+        &mut self,
+        (sequence, wall_ns): Place,
+        class: Class,
+        activity: Activity,
+        code: &str,
+    ) -> Event {
         self.told += 1;
         let Activity(activity_id, activity_name) = activity;
         let id = self.origin.id;
@@ -425,7 +478,11 @@ impl Event {
     }
 
     fn decided(&mut self, decision: &DecisionRecord, masked: bool) {
-        let through = if masked { Action::Modified } else { Action::Allowed };
+        let through = if masked {
+            Action::Modified
+        } else {
+            Action::Allowed
+        };
         let (severity, action, disposition) = match decision.verdict {
             Verdict::Allow if decision.approval.is_some() => {
                 (Severity::Low, through, Disposition::Approved)
@@ -487,12 +544,17 @@ fn activity_of(accesses: &[String]) -> Activity {
     const GRAVEST_FIRST: [(&[&str], Activity); 5] = [
         (&["SchemaDestroy", "Delete"], Activity(7, "Delete")),
         (&["SchemaCreate"], Activity(6, "Create")),
-        (&["SchemaAlter", "Modify", "Privilege"], Activity(2, "Update")),
+        (
+            &["SchemaAlter", "Modify", "Privilege"],
+            Activity(2, "Update"),
+        ),
         (&["Write", "BulkLoad"], Activity(5, "Write")),
         (&["Read", "BulkExport"], Activity(1, "Read")),
     ];
     let does = |effects: &[&str]| {
-        let mut found = accesses.iter().filter_map(|access| access.split_once(" on "));
+        let mut found = accesses
+            .iter()
+            .filter_map(|access| access.split_once(" on "));
         found.any(|(effect, object)| effects.contains(&effect) && object != "session")
     };
     GRAVEST_FIRST

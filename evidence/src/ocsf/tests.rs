@@ -94,7 +94,10 @@ fn a_missing_event_shows_in_the_numbers() {
         .iter()
         .map(|event| event["metadata"]["uid"].as_str().unwrap())
         .collect();
-    let places: Vec<&str> = places.iter().map(|uid| uid.split_once('/').unwrap().1).collect();
+    let places: Vec<&str> = places
+        .iter()
+        .map(|uid| uid.split_once('/').unwrap().1)
+        .collect();
     assert_eq!(places, ["0", "3", "2", "5", "6"]);
     let last = told.last().unwrap();
     assert_eq!(
@@ -138,7 +141,11 @@ fn masked_values_are_counted_with_the_command_that_they_answered() {
         })
     };
     let told = events(vec![
-        intent(Verdict::Allow, Phase::Command, &["Read on public.customers"]),
+        intent(
+            Verdict::Allow,
+            Phase::Command,
+            &["Read on public.customers"],
+        ),
         masked(2),
         masked(3),
         Record::Outcome(support::outcome(0)),

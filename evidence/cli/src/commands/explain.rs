@@ -176,6 +176,9 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
     }
 }
 
+/// Objects of one list of a rule, as many as every list may have.
+const LIST: usize = 64;
+
 /// What an object is, told from the words it is recorded in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
@@ -196,8 +199,17 @@ pub(crate) fn smallest_rules(
     accesses: &[String],
     settled_by: Option<&str>,
 ) -> Result<Vec<PolicyRule>, String> {
+    let accesses = accesses.iter().map(String::as_str).chain(settled_by);
+    covering(accesses, |access| settled_by == Some(access))
+}
+
+/// The rules for `accesses`; what drivers rarely lack is left out unless it is `lacking`.
+pub(crate) fn covering<'a>(
+    accesses: impl Iterator<Item = &'a str>,
+    lacking: impl Fn(&str) -> bool,
+) -> Result<Vec<PolicyRule>, String> {
     let mut effects_of: BTreeMap<Target, BTreeSet<SqlEffect>> = BTreeMap::new();
-    for access in accesses.iter().map(String::as_str).chain(settled_by) {
+    for access in accesses {
         let (effect, object) = parse(access)?;
         let (effect, target) = match target_of(object) {
             Some(target) => (effect, target),
@@ -207,12 +219,13 @@ pub(crate) fn smallest_rules(
                 ));
             }
         };
-        if settled_by != Some(access) && is_usual(effect, &target) {
+        if !lacking(access) && is_usual(effect, &target) {
             continue;
         }
         effects_of.entry(target).or_default().insert(effect);
     }
-    let mut rules: BTreeMap<(u8, BTreeSet<SqlEffect>), SqlRule> = BTreeMap::new();
+    let mut rules: BTreeMap<(u8, BTreeSet<SqlEffect>, usize), SqlRule> = BTreeMap::new();
+    let mut placed: BTreeMap<(u8, BTreeSet<SqlEffect>), usize> = BTreeMap::new();
     for (target, effects) in effects_of {
         let kind = match target {
             Target::Relation(_) => 0,
@@ -221,8 +234,11 @@ pub(crate) fn smallest_rules(
             Target::Channel(_) => 3,
             Target::Unlisted => 4,
         };
+        let before = placed.entry((kind, effects.clone())).or_default();
+        let full = *before / LIST;
+        *before += 1;
         let rule = rules
-            .entry((kind, effects.clone()))
+            .entry((kind, effects.clone(), full))
             .or_insert_with(|| SqlRule {
                 effects: effects.into_iter().collect(),
                 ..SqlRule::default()
