@@ -12,7 +12,7 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 11] = [
+const PYTHON_PACKAGES: [&str; 14] = [
     "asyncpg==0.32.0",
     "Django==5.2.19",
     // Node.js and npm as a wheel: Debian's are too old for Prisma.
@@ -26,6 +26,10 @@ const PYTHON_PACKAGES: [&str; 11] = [
     "cryptography==50.0.2",
     "cffi==2.1.1",
     "backports.zstd==1.8.0; python_version < '3.14'",
+    // The schemas of what is exported: OCSF 1.8.0 whole, and OSCAL as types made of NIST's.
+    "jsonschema==4.26.0",
+    "ocsf-json-schema==1.2.0",
+    "oscal-bindings==0.3.1",
 ];
 
 /// Something a task cannot do without.
@@ -348,7 +352,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import asyncpg, cryptography, django, psycopg, psycopg2, psycopg_pool, sqlalchemy",
+                "import asyncpg, cryptography, django, jsonschema, ocsf_json_schema, oscal_bindings, psycopg, psycopg2, psycopg_pool, sqlalchemy",
             ],
         )
 }

@@ -304,7 +304,7 @@ fn a_page_holds_all_that_happened_and_nothing_in_it_can_run_or_lie() {
         "rule shop/report-agent/read-reporting",
         "NotCovered",
         "DELETE FROM public.orders WHERE id = $1",
-        "<dd>&#39;42&#39;</dd>",
+        "<dd>'42'</dd>",
         "ar-bcdfg ReviewedApprove by local:1000 (unauthenticated): ticket 42",
         "1 value of public.customers.email",
         "DenialBurst: 1 denial",
@@ -540,9 +540,8 @@ fn a_finding_of_the_report_follows_the_evidence_both_ways() {
         .max_by_key(|path| fs::metadata(path).unwrap().len())
         .unwrap();
     let mut bytes = fs::read(&largest).unwrap();
-    // In the last run's signature, which reading passes over.
-    let last = bytes.len() - 60;
-    bytes[last] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     fs::write(&largest, bytes).unwrap();
     for framework in FRAMEWORKS {
         for (id, state) in controls(state, framework, with_key, 1) {

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::VERSION;
 use super::model::{
     Action, Activity, Actor, Authorization, Class, Database, Disposition, Endpoint, Event,
-    FindingInfo, Idp, Metadata, Named, Policy, Product, QueryInfo, Session, Severity, Status, User,
+    Evidences, FindingInfo, Idp, Metadata, Named, Policy, Product, QueryInfo, Session, Severity,
+    Status, User,
 };
 use crate::delegate::DelegateRecord;
 use crate::read::Shown;
@@ -163,10 +164,13 @@ impl Events {
             0
         };
         event.decided(decision, masked > 0);
-        event.actor.authorizations = vec![Authorization {
+        let authorization = Authorization {
             decision: verdict(decision.verdict).to_owned(),
             policy: event.policy.clone(),
-        }];
+        };
+        if let Some(actor) = &mut event.actor {
+            actor.authorizations = vec![authorization];
+        }
         event.message = format!(
             "{}: {} of {}, {code}",
             verdict(decision.verdict),
@@ -262,13 +266,18 @@ impl Events {
         event.status_detail = (!approval.reason.is_empty()).then(|| approval.reason.clone());
         event.user = Some(self.agent());
         if let Some(reviewer) = &approval.reviewer {
-            event.actor.user = User {
-                name: reviewer.clone(),
-                uid: reviewer.clone(),
-                type_id: 1,
-                r#type: "User",
-            };
-            (event.actor.idp, event.actor.invoked_by) = (None, None);
+            event.actor = Some(Actor {
+                user: User {
+                    name: reviewer.clone(),
+                    uid: reviewer.clone(),
+                    type_id: 1,
+                    r#type: "User",
+                },
+                session: self.session(),
+                idp: None,
+                invoked_by: None,
+                authorizations: Vec::new(),
+            });
             event.also("authenticated", Some(Value::from(approval.authenticated)));
         }
         event.message = format!("{} {what}", approval.request);
@@ -301,6 +310,13 @@ impl Events {
         event.status = Some("New");
         event.message = detail.to_owned();
         event.src_endpoint = None;
+        // A finding has an actor only under the profile `host`.
+        event.evidences = event
+            .actor
+            .take()
+            .map(|actor| Evidences { actor })
+            .into_iter()
+            .collect();
         event.finding_info = Some(FindingInfo {
             uid: event.metadata.uid.clone(),
             title: kind.to_owned(),
@@ -377,7 +393,7 @@ impl Events {
                 is_truncated: false,
             },
             message: String::new(),
-            actor: Actor {
+            actor: Some(Actor {
                 user: self.agent(),
                 session: self.session(),
                 idp: self.delegate.as_ref().map(|delegate| Idp {
@@ -386,7 +402,7 @@ impl Events {
                 }),
                 invoked_by: self.delegate.as_ref().map(DelegateRecord::describe),
                 authorizations: Vec::new(),
-            },
+            }),
             src_endpoint: Some(Endpoint {
                 name: self.origin.start.subject.clone(),
                 port: None,
@@ -400,6 +416,7 @@ impl Events {
             table: None,
             query_info: None,
             finding_info: None,
+            evidences: Vec::new(),
             status_id: None,
             status: None,
             status_code: None,

@@ -31,7 +31,8 @@ mod tests;
 pub use events::Events;
 pub use model::{
     Action, Activity, Actor, Authorization, Class, Database, Disposition, Endpoint, Event,
-    FindingInfo, Idp, Metadata, Named, Policy, Product, QueryInfo, Session, Severity, Status, User,
+    Evidences, FindingInfo, Idp, Metadata, Named, Policy, Product, QueryInfo, Session, Severity,
+    Status, User,
 };
 
 /// The version of the schema that events are written in.

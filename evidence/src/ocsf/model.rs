@@ -113,7 +113,8 @@ pub struct Event {
     pub time: u64,
     pub metadata: Metadata,
     pub message: String,
-    pub actor: Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub src_endpoint: Option<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +135,9 @@ pub struct Event {
     pub query_info: Option<QueryInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding_info: Option<FindingInfo>,
+    /// Of a finding: in whose session it was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidences: Vec<Evidences>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_id: Option<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,6 +200,13 @@ pub struct Actor {
     pub invoked_by: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub authorizations: Vec<Authorization>,
+}
+
+/// What a finding rests on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the schema's own names")]
+pub struct Evidences {
+    pub actor: Actor,
 }
 
 /// A service account, or a human.

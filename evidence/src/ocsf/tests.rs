@@ -178,4 +178,6 @@ fn a_review_is_its_reviewers_and_a_gap_is_a_finding() {
     assert_eq!(told[0]["unmapped"]["authenticated"], false);
     assert_eq!(told[1]["class_uid"], 2004);
     assert_eq!(told[1]["finding_info"]["title"], "EvidenceGap");
+    let actor = &told[1]["evidences"][0]["actor"];
+    assert_eq!(actor["user"]["name"], "shop/report-agent");
 }

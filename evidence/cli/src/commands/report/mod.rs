@@ -57,16 +57,32 @@ pub(crate) fn run(
     let key = args.key.as_deref().map(trusted_key).transpose()?;
     let evidence = source.evidence()?;
     let progress = Progress::start("reading the evidence");
-    let selection = Selection::of(&evidence, &[], &args.filter, namespace)?;
-    if selection.len() == 0 {
-        drop(progress);
-        note("no session matches");
-        return Ok(Answer::No);
-    }
-    let facts = Facts::of(&evidence, &selection)?;
+    let read =
+        Selection::of(&evidence, &[], &args.filter, namespace).and_then(
+            |selection| match selection.len() {
+                0 => Ok(None),
+                _ => Facts::of(&evidence, &selection).map(Some),
+            },
+        );
+    let (facts, unreadable) = match read {
+        Ok(Some(facts)) => (facts, None),
+        Ok(None) => {
+            drop(progress);
+            note("no session matches");
+            return Ok(Answer::No);
+        }
+        // Why it cannot be read is for verify to say.
+        Err(CliError::Evidence(error)) => (Facts::default(), Some(error)),
+        Err(error) => return Err(error),
+    };
     progress.say("verifying");
     let verified = verified(evidence, None, key.as_ref())?;
     drop(progress);
+    if let Some(error) = unreadable
+        && verified.report.ok()
+    {
+        return Err(error.into());
+    }
     let assessment = assess(args, facts, &verified);
     match args.output {
         ReportFormat::Markdown => output.raw(page::markdown(&assessment).as_bytes())?,
