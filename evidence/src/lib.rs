@@ -8,7 +8,8 @@
 //!
 //! - [`record`]: what is recorded; [`recorder`]: how the sidecar records it;
 //! - [`audit`]: many stores in one cluster's log; [`outbox`]: a store's way there;
-//! - [`store`]: the standalone folder; [`mod@verify`]: whether it is whole; [`read`]: reading it back.
+//! - [`store`]: the standalone folder; [`mod@verify`]: whether it is whole; [`read`]: reading it
+//!   back, [`mod@scan`]: all of it in one pass; [`ocsf`]: as security events.
 //!
 //! The bytes are described in FORMAT.md. Here is no policy, no masking and no network: texts and
 //! streams arrive masked, decisions arrive made.
@@ -24,12 +25,14 @@ pub mod error;
 mod frame;
 mod keys;
 mod log;
+pub mod ocsf;
 pub mod outbox;
 pub mod read;
 pub mod record;
 pub mod recorder;
 mod recover;
 mod replication;
+pub mod scan;
 mod segment;
 mod session;
 mod shipper;
@@ -52,6 +55,7 @@ pub use record::{
     SessionId, SessionStart, SessionStarted, Stream, Totals, WouldBe,
 };
 pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Staged, Stats};
+pub use scan::{Origin, Scan, Scanned, Summaries, recent, scan, summaries};
 pub use store::{AttachIdentity, DigestKey, SpoolOptions, Store};
 pub use verify::{Break, BreakReason, Level, Note, Report, Selection, TrustedKey, verify};
 

@@ -3,7 +3,7 @@
 //! Reading trusts what it finds; whether that is whole and unchanged is [`mod@crate::verify`]'s
 //! question. A store in use can be read too.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -122,18 +122,22 @@ impl Sessions {
     }
 }
 
-type Key = (AttachId, u64);
+/// A session by the attach it began under and its ordinal there.
+pub(crate) type Key = (AttachId, u64);
 
+/// Counts up sessions as their frames come.
 #[derive(Default)]
-struct Listing {
+pub(crate) struct Listing {
     sessions: HashMap<Key, (SessionSummary, bool)>,
     order: Vec<Key>,
+    /// Sessions that were taken out, which a spool may still begin again.
+    taken: HashSet<Key>,
     last_attach: AttachId,
     detached: bool,
 }
 
 impl Listing {
-    fn segment(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn segment(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         for entry in segment::parse(bytes)?.entries {
             match entry.kind {
                 segment::ATTACH => {
@@ -157,7 +161,23 @@ impl Listing {
         Ok(())
     }
 
-    fn frames(&mut self, attach: AttachId, mut bytes: &[u8]) {
+    /// Takes out the sessions that have ended, in the order in which they began.
+    pub(crate) fn take_ended(&mut self) -> Vec<SessionSummary> {
+        let mut ended = Vec::new();
+        let (sessions, taken) = (&mut self.sessions, &mut self.taken);
+        self.order.retain(|key| {
+            let has_ended = |(session, _): &(SessionSummary, bool)| session.state == State::Ended;
+            if !sessions.get(key).is_some_and(has_ended) {
+                return true;
+            }
+            ended.extend(sessions.remove(key).map(|(session, _)| session));
+            taken.insert(*key);
+            false
+        });
+        ended
+    }
+
+    pub(crate) fn frames(&mut self, attach: AttachId, mut bytes: &[u8]) {
         while let Ok((frame, rest)) = frame::read(bytes) {
             self.frame(attach, &frame);
             bytes = rest;
@@ -167,6 +187,9 @@ impl Listing {
     fn frame(&mut self, attach: AttachId, frame: &Frame<'_>) {
         let key = (attach, frame.header.ordinal);
         if frame.header.sequence == 0 {
+            if self.taken.contains(&key) {
+                return;
+            }
             let Ok(Record::SessionStart(started)) = codec::decode(frame.header.kind, frame.body)
             else {
                 return;
@@ -186,7 +209,7 @@ impl Listing {
         }
     }
 
-    fn finish(mut self, live: bool) -> Vec<SessionSummary> {
+    pub(crate) fn finish(mut self, live: bool) -> Vec<SessionSummary> {
         let mut out = Vec::with_capacity(self.order.len());
         for key in &self.order {
             let Some((mut session, recovered)) = self.sessions.remove(key) else {

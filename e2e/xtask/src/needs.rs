@@ -29,6 +29,10 @@ const PYTHON_PACKAGES: [&str; 14] = [
     "cryptography==50.0.2",
     "cffi==2.1.1",
     "backports.zstd==1.8.0; python_version < '3.14'",
+    // The schemas of what is exported: OCSF 1.8.0 whole, and OSCAL as types made of NIST's.
+    "jsonschema==4.26.0",
+    "ocsf-json-schema==1.2.0",
+    "oscal-bindings==0.3.1",
 ];
 
 /// Something a task cannot do without.
@@ -375,7 +379,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import aiohttp, asyncpg, cryptography, django, httpx, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
+                "import aiohttp, asyncpg, cryptography, django, httpx, jsonschema, ocsf_json_schema, oscal_bindings, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
             ],
         )
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::ArgValueCandidates;
+
+use crate::completion::{CompletionShell, candidates};
 
 /// Show, explain, replay and verify what agents did; approve what waits.
 #[derive(Debug, Parser)]
@@ -38,8 +40,8 @@ pub(crate) struct ClusterArgs {
     /// The kubeconfig's context, if not its current one.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// Namespace of requests for approval, and of the agents whose sessions to export; by
-    /// default all.
+    /// Namespace of requests for approval, and of the agents whose sessions are meant; by default
+    /// all.
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
     /// User to impersonate.
@@ -60,6 +62,10 @@ pub(crate) struct ClusterArgs {
 pub(crate) enum Command {
     /// List sessions, newest last.
     Sessions(SessionsArgs),
+    /// Find statements in all sessions: by text, by what they touch, by the rule that applied.
+    ///
+    /// Exit code 1 where there is none.
+    Search(SearchArgs),
     /// Show a session: its statements with decision, rule, rows and time.
     Show(ShowArgs),
     /// Explain one decision, and the smallest rule that would have allowed it.
@@ -70,6 +76,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Write evidence into a file that can be handed on.
     Export(ExportArgs),
+    /// Say which controls of a framework the evidence speaks for, and which it does not.
+    ///
+    /// Exit code 1 where a control that was checked is not satisfied.
+    Report(ReportArgs),
     /// List what waits, or waited, for a human.
     Approvals(ApprovalsArgs),
     /// Let a command that waits run, once.
@@ -80,10 +90,13 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Try policies out before they are applied.
     Policy(PolicyArgs),
-    /// Print a completion script for a shell.
+    /// Print a completion script for a shell, or the program that kubectl asks.
+    ///
+    /// bash: source <(kubectl-chaperone completion bash). For `kubectl chaperone <TAB>` put what
+    /// `completion kubectl` prints into an executable file kubectl_complete-chaperone on the PATH.
     Completion {
         /// The shell.
-        shell: Shell,
+        shell: CompletionShell,
     },
     /// Print the version.
     Version,
@@ -96,6 +109,8 @@ pub(crate) enum Format {
     Table,
     /// One JSON document; with --watch one object a line. Its fields are stable.
     Json,
+    /// The same objects one a line, each as soon as it is known.
+    Ndjson,
     /// The same as YAML.
     Yaml,
 }
@@ -122,18 +137,22 @@ pub(crate) enum DecisionFilter {
 }
 
 /// Which sessions.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SessionFilter {
     /// Only over this Connection, `namespace/name` or `name`.
-    #[arg(long, value_name = "CONNECTION")]
+    #[arg(long, value_name = "CONNECTION", add = ArgValueCandidates::new(candidates::connections))]
     pub(crate) connection: Option<String>,
     /// Only of this subject, `namespace/service-account` or `service-account`.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", add = ArgValueCandidates::new(candidates::subjects))]
     pub(crate) subject: Option<String>,
-    /// Only with something in the last while: `15m`, `1h`, `2d`.
-    #[arg(long, value_name = "DURATION", value_parser = crate::time::parse_duration)]
-    pub(crate) since: Option<jiff::SignedDuration>,
-    /// Only with at least one such decision.
+    /// Only with something at or after that time: `15m`, `1h`, `2d` ago, `2026-03-01` or
+    /// `2026-03-01T12:00:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = crate::time::parse_moment)]
+    pub(crate) since: Option<jiff::Timestamp>,
+    /// Only with something before that time, written the same.
+    #[arg(long, value_name = "TIME", value_parser = crate::time::parse_moment)]
+    pub(crate) until: Option<jiff::Timestamp>,
+    /// Only with such a decision.
     #[arg(long, value_enum)]
     pub(crate) decision: Option<DecisionFilter>,
 }
@@ -143,9 +162,50 @@ pub(crate) struct SessionFilter {
 pub(crate) struct SessionsArgs {
     #[command(flatten)]
     pub(crate) filter: SessionFilter,
+    /// At most the newest N of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "watch")]
+    pub(crate) limit: Option<u32>,
+    /// Only what began before the session with this `cursor`: the next page of --limit.
+    #[arg(long = "continue", value_name = "CURSOR", conflicts_with = "watch")]
+    pub(crate) before: Option<crate::commands::Cursor>,
     /// Keep on and print sessions as they begin and change.
     #[arg(short, long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// `search`.
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Text of the command or of a parameter, in upper or lower case.
+    pub(crate) text: Option<String>,
+    /// The text is a regular expression.
+    #[arg(short = 'E', long, requires = "text")]
+    pub(crate) regex: bool,
+    /// Touching this relation; `*` stands for any characters: `public.orders`, `public.*`.
+    #[arg(long, value_name = "RELATION")]
+    pub(crate) relation: Option<String>,
+    /// Doing this to it, or to anything: `Read`, `Delete`, `SchemaAlter` …
+    #[arg(long, value_name = "EFFECT", ignore_case = true, value_parser = effects())]
+    pub(crate) effect: Option<String>,
+    /// Decided by this rule, `namespace/policy/rule`, `policy/rule` or `rule`.
+    #[arg(long, value_name = "RULE")]
+    pub(crate) rule: Option<String>,
+    /// Decided by this policy, `namespace/name` or `name`.
+    #[arg(long, value_name = "POLICY", add = ArgValueCandidates::new(candidates::policies))]
+    pub(crate) policy: Option<String>,
+    /// Decided for this reason, as `show` prints it: `NotCovered`.
+    #[arg(long, value_name = "REASON")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilter,
+    /// Stop after N of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Go on after this statement, `SESSION/SEQ`: the next page of --limit.
+    #[arg(long = "continue", value_name = "SESSION/SEQ")]
+    pub(crate) after: Option<String>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
@@ -154,6 +214,7 @@ pub(crate) struct SessionsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// Session id, the start of one, or `last`.
+    #[arg(add = ArgValueCandidates::new(candidates::sessions))]
     pub(crate) session: String,
     /// Show preparations (Prepare, Bind) that were allowed too.
     #[arg(long)]
@@ -166,7 +227,7 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// `SESSION/SEQ`, as `show` prints it; the session may be abbreviated or `last`.
-    #[arg(value_name = "SESSION/SEQ")]
+    #[arg(value_name = "SESSION/SEQ", add = ArgValueCandidates::new(candidates::sessions))]
     pub(crate) statement: String,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
@@ -185,6 +246,7 @@ pub(crate) enum Side {
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Session id, the start of one, or `last`.
+    #[arg(add = ArgValueCandidates::new(candidates::sessions))]
     pub(crate) session: String,
     /// How many times as fast; 0 without pauses. Default: 1 on a terminal, else 0.
     #[arg(long, value_name = "N", value_parser = parse_speed)]
@@ -198,7 +260,7 @@ pub(crate) struct ReplayArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// Session id, the start of one, or `last`; all if none is given.
-    #[arg(conflicts_with = "all")]
+    #[arg(conflicts_with = "all", add = ArgValueCandidates::new(candidates::sessions))]
     pub(crate) session: Option<String>,
     /// Verify every session and the whole log.
     #[arg(long)]
@@ -221,12 +283,21 @@ pub(crate) struct VerifyArgs {
 pub(crate) enum ExportFormat {
     /// A tar file that `verify --bundle` proves offline, with the log's public key alone.
     Bundle,
+    /// Every record but the streams' bytes, one JSON object a line.
+    Ndjson,
+    /// Events of the Open Cybersecurity Schema Framework 1.8, one a line.
+    Ocsf,
+    /// One session as asciinema plays it (asciicast v2).
+    Asciicast,
+    /// One page to read and search in a browser, which loads nothing.
+    Html,
 }
 
 /// `export`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Session ids, the starts of some, or `last`; all that are selected if none is given.
+    #[arg(add = ArgValueCandidates::new(candidates::sessions))]
     pub(crate) sessions: Vec<String>,
     #[command(flatten)]
     pub(crate) filter: SessionFilter,
@@ -236,6 +307,51 @@ pub(crate) struct ExportArgs {
     /// The file to write, which must not be there yet; by default standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
+}
+
+/// Whose controls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Framework {
+    /// AICPA Trust Services Criteria, 2017 with the points of focus of 2022.
+    Soc2,
+    /// PCI DSS 4.0.1.
+    Pci,
+    /// ISO/IEC 27001:2022, Annex A.
+    Iso27001,
+    /// HIPAA Security Rule, 45 CFR 164.312.
+    Hipaa,
+    /// NIST SP 800-53 revision 5.
+    Nist80053,
+    /// Regulation (EU) 2024/1689, Articles 12, 14, 19 and 26.
+    EuAiAct,
+}
+
+/// In which form a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For reading, as text.
+    Markdown,
+    /// For reading, as one page that loads nothing.
+    Html,
+    /// OSCAL assessment results 1.1.3, JSON.
+    Oscal,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Whose controls.
+    #[arg(long, value_enum)]
+    pub(crate) framework: Framework,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilter,
+    /// The log's public key as you know it: a file, or its fingerprint `SHA256:…`. Without it the
+    /// evidence vouches for itself, and integrity is not assessed.
+    #[arg(long, value_name = "FILE|FINGERPRINT")]
+    pub(crate) key: Option<String>,
+    /// In which form.
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Markdown)]
+    pub(crate) output: ReportFormat,
 }
 
 /// `approvals`.
@@ -254,6 +370,7 @@ pub(crate) struct ApprovalsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ReviewArgs {
     /// The request, `ar-xxxxx`.
+    #[arg(add = ArgValueCandidates::new(candidates::requests))]
     pub(crate) name: String,
     /// Why; goes into the evidence.
     #[arg(long, default_value = "")]
@@ -283,6 +400,26 @@ pub(crate) enum PolicyCommand {
     /// Decide on SQL with the policies of a folder; exit 1 where it would not run as it is, or a
     /// case of the file is not as expected.
     Test(Box<PolicyTestArgs>),
+    /// Write the least policies that allow what was observed, and nothing else.
+    ///
+    /// What only ran because a human approved it is never among it.
+    Suggest(PolicySuggestArgs),
+}
+
+/// `policy suggest`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicySuggestArgs {
+    /// Session ids, the starts of some, or `last`; all that are selected if none is given.
+    #[arg(add = ArgValueCandidates::new(candidates::sessions))]
+    pub(crate) sessions: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filter: SessionFilter,
+    /// Cover what was denied for want of a rule, too.
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// What `pg_dump --schema-only` wrote, for the check of what is suggested.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
 }
 
 /// `policy test`.
@@ -328,6 +465,12 @@ pub(crate) struct PolicyTestArgs {
     pub(crate) pod_labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+/// The names of all effects.
+fn effects() -> clap::builder::PossibleValuesParser {
+    let names = chaperone_crds::SqlEffect::ALL.iter();
+    clap::builder::PossibleValuesParser::new(names.map(|effect| effect.as_str()))
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -14,7 +14,9 @@
 mod archive;
 mod cli;
 mod commands;
+mod completion;
 mod error;
+mod html;
 mod http;
 mod output;
 mod postgres;
@@ -31,9 +33,13 @@ use crate::error::CliError;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    completion::answer_shell();
     let mut output = Output::stdout();
-    match commands::run(&cli, &mut output) {
+    let answer = match completion::asked_by_kubectl() {
+        Some(words) => completion::answer_kubectl(&words, &mut output),
+        None => commands::run(&Cli::parse(), &mut output),
+    };
+    match answer {
         Ok(answer) => match output.flush() {
             // Whoever read our output has seen enough; the answer stands.
             Err(error) if !error.is_broken_pipe() => fail(&error),

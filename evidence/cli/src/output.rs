@@ -82,6 +82,11 @@ impl Output {
         Ok(())
     }
 
+    /// To write to where text is made piece by piece.
+    pub(crate) fn writer(&mut self) -> &mut dyn Write {
+        &mut self.out
+    }
+
     /// Sends on what is buffered.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
         self.out.flush()?;
@@ -96,6 +101,7 @@ impl Output {
     ) -> Result<(), CliError> {
         let text = match format {
             Format::Yaml => to_yaml(value)?,
+            Format::Ndjson => to_json_line(value)?,
             Format::Json | Format::Table => {
                 serde_json::to_string_pretty(value).map_err(|e| CliError::Encode {
                     format: "JSON",
@@ -116,13 +122,23 @@ impl Output {
             self.line("---")?;
             self.document(format, value)?;
         } else {
-            let text = serde_json::to_string(value).map_err(|e| CliError::Encode {
-                format: "JSON",
-                why: e.to_string(),
-            })?;
-            self.line(&text)?;
+            self.line(&to_json_line(value)?)?;
         }
         self.flush()
+    }
+
+    /// A list of documents: one list, or with ndjson a line for each.
+    pub(crate) fn documents<T: Serialize>(
+        &mut self,
+        format: Format,
+        values: &[T],
+    ) -> Result<(), CliError> {
+        if format != Format::Ndjson {
+            return self.document(format, &values);
+        }
+        values
+            .iter()
+            .try_for_each(|value| self.line(&to_json_line(value)?))
     }
 
     /// A table with columns as wide as they need to be.
@@ -232,6 +248,14 @@ pub(crate) fn to_yaml<T: Serialize>(value: &T) -> Result<String, CliError> {
     })
 }
 
+/// A value as one line of JSON.
+pub(crate) fn to_json_line<T: Serialize>(value: &T) -> Result<String, CliError> {
+    serde_json::to_string(value).map_err(|e| CliError::Encode {
+        format: "JSON",
+        why: e.to_string(),
+    })
+}
+
 /// `text`, each line after `indent` spaces.
 pub(crate) fn indented(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
@@ -278,6 +302,11 @@ pub(crate) fn note(text: &str) {
 fn colours_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// `text` in a tone whatever standard output is: for recordings of a terminal.
+pub(crate) fn always_painted(tone: Tone, text: &str) -> String {
+    paint(true, tone, text)
 }
 
 fn paint(colours: bool, tone: Tone, text: &str) -> String {

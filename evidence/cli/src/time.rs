@@ -17,6 +17,24 @@ pub(crate) fn parse_duration(text: &str) -> Result<SignedDuration, String> {
     Ok(duration)
 }
 
+/// A moment: a length of time ago, a day (its beginning, UTC), or an RFC 3339 time.
+pub(crate) fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>()
+        && let Ok(at) = day.to_zoned(jiff::tz::TimeZone::UTC)
+    {
+        return Ok(at.timestamp());
+    }
+    let ago = parse_duration(text).map_err(|_| {
+        format!(
+            "'{text}' is no time; write 15m, 1h or 2d (ago), 2026-03-01 or 2026-03-01T12:00:00Z"
+        )
+    })?;
+    Ok(Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN))
+}
+
 /// Nanoseconds since the Unix epoch as a timestamp; the epoch where out of range.
 pub(crate) fn from_ns(ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -65,6 +83,20 @@ mod tests {
         assert_eq!(parse_duration("2d"), Ok(SignedDuration::from_hours(48)));
         for bad in ["", "soon", "-1h", "1", "1 month"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_while_ago_a_day_or_a_time() {
+        let day = parse_moment("2026-03-01").unwrap();
+        assert_eq!(rfc3339(day), "2026-03-01T00:00:00.000Z");
+        assert_eq!(parse_moment("2026-03-01T00:00:00Z"), Ok(day));
+        assert_eq!(parse_moment("2026-03-01T01:00:00+01:00"), Ok(day));
+        let hour_ago = between(parse_moment("1h").unwrap(), Timestamp::now());
+        assert!(hour_ago >= Duration::from_secs(3_600));
+        assert!(hour_ago < Duration::from_secs(7_200));
+        for bad in ["", "soon", "2026-13-01", "-1h"] {
+            assert!(parse_moment(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,8 +12,12 @@ mod common;
 use common::{binary, run, run_bare};
 use tempfile::TempDir;
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 12] = [
     &["sessions"],
+    &["search", "x"],
+    &["export"],
+    &["report", "--framework", "soc2"],
+    &["policy", "suggest"],
     &["show", "last"],
     &["why", "last/1"],
     &["replay", "last"],
@@ -103,6 +107,9 @@ fn version_help_and_completion_need_nothing() {
         "show",
         "why",
         "replay",
+        "search",
+        "export",
+        "report",
         "verify",
         "approvals",
         "approve",
@@ -114,6 +121,7 @@ fn version_help_and_completion_need_nothing() {
     }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = run_bare(&["completion", shell]).exits(0);
-        assert!(script.out.contains("approvals"), "{shell}");
+        assert!(script.out.contains("kubectl-chaperone"), "{shell}");
+        assert!(script.out.contains("COMPLETE"), "{shell}");
     }
 }

@@ -125,7 +125,7 @@ pub(crate) fn run(
         }
         format => {
             let views: Vec<RequestView> = entries.iter().map(RequestView::from).collect();
-            output.document(format, &views)?;
+            output.documents(format, &views)?;
         }
     }
     Ok(Answer::Yes)

@@ -188,6 +188,9 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
     }
 }
 
+/// Objects of one list of a rule, as many as every list may have.
+const LIST: usize = 64;
+
 /// What an object is, told from the words it is recorded in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
@@ -208,14 +211,22 @@ pub(crate) fn smallest_rules(
     accesses: &[String],
     settled_by: Option<&str>,
 ) -> Result<Vec<PolicyRule>, String> {
-    let requests: Vec<&str> = accesses.iter().map(String::as_str).collect();
-    if let Some(http) = smallest_http_rule(&requests) {
-        let name = format!("allow-{}", http.methods.join("-").to_ascii_lowercase());
-        let rule = allow(name, None, Some(http));
-        return Ok(vec![rule]);
-    }
+    let accesses = accesses.iter().map(String::as_str).chain(settled_by);
+    covering(accesses, |access| settled_by == Some(access))
+}
+
+/// The rules for `accesses`; what drivers rarely lack is left out unless it is `lacking`.
+pub(crate) fn covering<'a>(
+    accesses: impl Iterator<Item = &'a str>,
+    lacking: impl Fn(&str) -> bool,
+) -> Result<Vec<PolicyRule>, String> {
     let mut effects_of: BTreeMap<Target, BTreeSet<SqlEffect>> = BTreeMap::new();
-    for access in accesses.iter().map(String::as_str).chain(settled_by) {
+    let mut methods_of: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for access in accesses {
+        if let Some((method, host, path)) = request_of(access) {
+            methods_of.entry((host, path)).or_default().insert(method);
+            continue;
+        }
         let (effect, object) = parse(access)?;
         let (effect, target) = match target_of(object) {
             Some(target) => (effect, target),
@@ -225,12 +236,13 @@ pub(crate) fn smallest_rules(
                 ));
             }
         };
-        if settled_by != Some(access) && is_usual(effect, &target) {
+        if !lacking(access) && is_usual(effect, &target) {
             continue;
         }
         effects_of.entry(target).or_default().insert(effect);
     }
-    let mut rules: BTreeMap<(u8, BTreeSet<SqlEffect>), SqlRule> = BTreeMap::new();
+    let mut rules: BTreeMap<(u8, BTreeSet<SqlEffect>, usize), SqlRule> = BTreeMap::new();
+    let mut placed: BTreeMap<(u8, BTreeSet<SqlEffect>), usize> = BTreeMap::new();
     for (target, effects) in effects_of {
         let kind = match target {
             Target::Relation(_) => 0,
@@ -239,8 +251,11 @@ pub(crate) fn smallest_rules(
             Target::Channel(_) => 3,
             Target::Unlisted => 4,
         };
+        let before = placed.entry((kind, effects.clone())).or_default();
+        let full = *before / LIST;
+        *before += 1;
         let rule = rules
-            .entry((kind, effects.clone()))
+            .entry((kind, effects.clone(), full))
             .or_insert_with(|| SqlRule {
                 effects: effects.into_iter().collect(),
                 ..SqlRule::default()
@@ -253,12 +268,20 @@ pub(crate) fn smallest_rules(
             Target::Unlisted => {}
         }
     }
-    let rules: Vec<SqlRule> = rules.into_values().collect();
-    Ok(rules
-        .into_iter()
+    let sql = rules
+        .into_values()
         .enumerate()
-        .map(|(i, sql)| allow(name_of(i, &sql), Some(sql), None))
-        .collect())
+        .map(|(i, sql)| allow(name_of(i, &sql), Some(sql), None));
+    let http = http_rules(methods_of).into_iter().enumerate();
+    let http = http.map(|(i, http)| {
+        let methods = http.methods.join("-").to_ascii_lowercase();
+        let name = match i {
+            0 => format!("allow-{methods}"),
+            i => format!("allow-{methods}-{}", i + 1),
+        };
+        allow(name, None, Some(http))
+    });
+    Ok(sql.chain(http).collect())
 }
 
 fn allow(name: String, sql: Option<SqlRule>, http: Option<HttpRule>) -> PolicyRule {
@@ -276,25 +299,36 @@ fn allow(name: String, sql: Option<SqlRule>, http: Option<HttpRule>) -> PolicyRu
     }
 }
 
-/// For a request, recorded as `GET on api.test/v1/orders`, and `Upgrade` on the same; `None` where
-/// these are no requests.
-fn smallest_http_rule(accesses: &[&str]) -> Option<HttpRule> {
-    let mut rule = HttpRule::default();
-    for access in accesses {
-        let (method, object) = access.split_once(" on ")?;
-        let at = object.find('/')?;
-        let capitals = method
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_' | b'0'..=b'9'));
-        if !capitals && method != chaperone_policy::UPGRADE {
-            return None;
-        }
-        rule.methods.push(method.to_owned());
-        let (host, path) = object.split_at(at);
-        rule.hosts = vec![host.to_owned()];
-        rule.paths = vec![path.to_owned()];
+/// Method, host and path of a request, recorded as `GET on api.test/v1/orders`, and of `Upgrade` on
+/// the same; `None` where it is none.
+fn request_of(access: &str) -> Option<(&str, &str, &str)> {
+    let (method, object) = access.split_once(" on ")?;
+    let (host, path) = object.split_at(object.find('/')?);
+    let capitals = method
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_' | b'0'..=b'9'));
+    (capitals || method == chaperone_policy::UPGRADE).then_some((method, host, path))
+}
+
+/// One rule for the paths of a host that are asked for by the same methods, as many as it takes.
+fn http_rules(methods_of: BTreeMap<(&str, &str), BTreeSet<&str>>) -> Vec<HttpRule> {
+    let mut paths_of: BTreeMap<(&str, BTreeSet<&str>), Vec<String>> = BTreeMap::new();
+    for ((host, path), methods) in methods_of {
+        let paths = paths_of.entry((host, methods)).or_default();
+        paths.push(path.to_owned());
     }
-    (!rule.methods.is_empty()).then_some(rule)
+    let mut rules = Vec::new();
+    for ((host, methods), paths) in paths_of {
+        for paths in paths.chunks(LIST) {
+            rules.push(HttpRule {
+                methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+                hosts: vec![host.to_owned()],
+                paths: paths.to_vec(),
+                ..HttpRule::default()
+            });
+        }
+    }
+    rules
 }
 
 fn parse(access: &str) -> Result<(SqlEffect, &str), String> {

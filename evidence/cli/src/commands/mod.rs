@@ -2,12 +2,16 @@
 
 mod approvals;
 mod doctor;
+mod entries;
 mod explain;
 mod export;
 mod key;
 mod policy;
 mod replay;
+mod report;
 mod review;
+mod search;
+mod select;
 mod sessions;
 mod show;
 mod transcript;
@@ -17,9 +21,10 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+pub(crate) use select::Cursor;
 
 use crate::cli::{Cli, Command, PolicyArgs, PolicyCommand};
+use crate::completion;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::source::Source;
@@ -46,8 +51,10 @@ impl Answer {
 /// Runs the command.
 pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
     let source = || Source::of(cli);
+    let namespace = cli.cluster.namespace.as_deref();
     match &cli.command {
-        Command::Sessions(args) => sessions::run(&source()?, args, output),
+        Command::Sessions(args) => sessions::run(&source()?, args, namespace, output),
+        Command::Search(args) => search::run(&source()?, args, namespace, output),
         Command::Show(args) => show::run(&source()?, args, output),
         Command::Why(args) => why::run(&source()?, args, output),
         Command::Replay(args) => replay::run(&source()?, args, output),
@@ -55,9 +62,8 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
             Some(bundle) => verify::of_bundle(bundle, args, output),
             None => verify::run(&source()?, args, output),
         },
-        Command::Export(args) => {
-            export::run(&source()?, args, cli.cluster.namespace.as_deref(), output)
-        }
+        Command::Export(args) => export::run(&source()?, args, namespace, output),
+        Command::Report(args) => report::run(&source()?, args, namespace, output),
         Command::Approvals(args) => approvals::run(&source()?, args, output),
         Command::Approve(args) => review::run(
             &source()?,
@@ -72,11 +78,11 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
         Command::Policy(PolicyArgs {
             command: PolicyCommand::Test(args),
         }) => policy::test(args, output),
+        Command::Policy(PolicyArgs {
+            command: PolicyCommand::Suggest(args),
+        }) => policy::suggest(&source()?, args, namespace, output),
         Command::Completion { shell } => {
-            let mut script = Vec::new();
-            let mut command = Cli::command();
-            clap_complete::generate(*shell, &mut command, "kubectl-chaperone", &mut script);
-            output.raw(&script)?;
+            completion::script(*shell, output)?;
             Ok(Answer::Yes)
         }
         Command::Version => {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use chaperone_evidence::{SessionId, SessionSummary, State};
 use jiff::Timestamp;
 
-use super::Answer;
+use super::select::{Page, selected};
 use super::views::{SessionView, state_name};
-use crate::cli::{DecisionFilter, Format, SessionFilter, SessionsArgs};
+use super::{Answer, Cursor};
+use crate::cli::{Format, SessionsArgs};
 use crate::error::CliError;
-use crate::output::{Cell, Output, Table, Tone, note};
+use crate::output::{Cell, Output, Table, Tone, note, to_json_line};
+use crate::progress::Progress;
 use crate::source::{Evidence, Found, Source};
 use crate::time::{between, date_and_time, from_ns, short};
 
@@ -37,34 +39,74 @@ const HEADER: &[&str] = &[
 pub(crate) fn run(
     source: &Source,
     args: &SessionsArgs,
+    namespace: Option<&str>,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let since = since(&args.filter);
-    let list = |evidence: &Evidence| -> Result<Vec<SessionSummary>, CliError> {
-        let sessions = evidence.sessions()?.into_iter();
-        let sessions = sessions.map(|Found { session, .. }| session);
-        Ok(sessions
-            .filter(|session| selected(session, &args.filter, since))
-            .collect())
-    };
     let mut evidence = source.evidence()?;
+    let format = args.format.output;
     if args.watch {
         let next = || {
             source.refresh(&mut evidence)?;
-            list(&evidence)
+            Ok(page(&evidence, args, namespace)?.into_sessions())
         };
-        return watch(next, args.format.output, output);
+        return watch(next, format, output);
     }
-    let sessions = list(&evidence)?;
-    match args.format.output {
+    // Nothing has to be kept where any order will do.
+    if format == Format::Ndjson && args.limit.is_none() {
+        for session in chosen(&evidence, args, namespace) {
+            let session = session?.session;
+            if args
+                .before
+                .is_none_or(|before| Cursor::of(&session) < before)
+            {
+                output.line(&to_json_line(&SessionView::from(&session))?)?;
+            }
+        }
+        return Ok(Answer::Yes);
+    }
+    let progress = Progress::start("reading sessions");
+    let page = page(&evidence, args, namespace)?;
+    drop(progress);
+    let older = page.next();
+    let sessions = page.into_sessions();
+    match format {
         Format::Table if sessions.is_empty() => note("no session matches"),
         Format::Table => output.table(&table(&sessions, Table::new(HEADER)))?,
         format => {
             let views: Vec<SessionView> = sessions.iter().map(SessionView::from).collect();
-            output.document(format, &views)?;
+            output.documents(format, &views)?;
         }
     }
+    if let Some(cursor) = older {
+        output.flush()?;
+        note(&format!("there are older ones: --continue {cursor}"));
+    }
     Ok(Answer::Yes)
+}
+
+/// All sessions that are asked for, as they are met.
+fn chosen(
+    evidence: &Evidence,
+    args: &SessionsArgs,
+    namespace: Option<&str>,
+) -> impl Iterator<Item = Result<Found, CliError>> {
+    let wanted = move |found: &Result<Found, CliError>| match found {
+        Ok(found) => selected(&found.session, &args.filter, namespace),
+        Err(_) => true,
+    };
+    evidence.summaries().filter(wanted)
+}
+
+fn page(
+    evidence: &Evidence,
+    args: &SessionsArgs,
+    namespace: Option<&str>,
+) -> Result<Page, CliError> {
+    let mut page = Page::new(args.limit, args.before);
+    for found in chosen(evidence, args, namespace) {
+        page.offer(found?);
+    }
+    Ok(page)
 }
 
 fn watch(
@@ -99,42 +141,6 @@ fn watch(
         }
         thread::sleep(WATCH_EVERY);
     }
-}
-
-/// The moment that `--since` says, as of now.
-pub(super) fn since(filter: &SessionFilter) -> Option<Timestamp> {
-    filter.since.map(|duration| {
-        Timestamp::now()
-            .checked_sub(duration)
-            .unwrap_or(Timestamp::MIN)
-    })
-}
-
-/// Whether a session is among those that are asked for.
-pub(super) fn selected(
-    session: &SessionSummary,
-    filter: &SessionFilter,
-    since: Option<Timestamp>,
-) -> bool {
-    let named = |wanted: &Option<String>, full: &str| {
-        wanted.as_deref().is_none_or(|wanted| {
-            full == wanted
-                || full
-                    .rsplit_once('/')
-                    .is_some_and(|(_, name)| name == wanted)
-        })
-    };
-    let decided = match filter.decision {
-        None => true,
-        Some(DecisionFilter::Allow) => session.allowed > 0,
-        Some(DecisionFilter::Deny) => session.denied > 0,
-        Some(DecisionFilter::Hold) => session.held > 0,
-        Some(DecisionFilter::Observe) => session.observed > 0,
-    };
-    decided
-        && named(&filter.connection, &session.start.connection)
-        && named(&filter.subject, &session.start.subject)
-        && since.is_none_or(|since| from_ns(session.last_ns) >= since)
 }
 
 fn table(sessions: &[SessionSummary], mut table: Table) -> Table {

@@ -79,7 +79,7 @@ fn is_preparation(entry: &Entry) -> bool {
 }
 
 /// As people read it. A text that is none of ours is shown as it is.
-fn described(delegate: &str) -> String {
+pub(crate) fn described(delegate: &str) -> String {
     DelegateRecord::parse(delegate).map_or_else(|| delegate.to_owned(), |record| record.describe())
 }
 

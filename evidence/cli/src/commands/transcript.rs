@@ -37,7 +37,7 @@ pub(crate) enum Entry {
 /// A session's entries in order. Stream bytes are skipped.
 pub(crate) struct Transcript<I> {
     records: I,
-    held_back: VecDeque<(Entry, bool)>,
+    settling: Settling,
     done: bool,
 }
 
@@ -46,12 +46,33 @@ impl<I: Iterator<Item = Result<Shown, StoreError>>> Transcript<I> {
     pub(crate) fn new(records: I) -> Transcript<I> {
         Transcript {
             records,
-            held_back: VecDeque::new(),
+            settling: Settling::default(),
             done: false,
         }
     }
+}
 
-    fn take(&mut self, shown: Shown) {
+/// Entries of one session, of which the statements still get their outcomes.
+#[derive(Default)]
+pub(crate) struct Settling {
+    held_back: VecDeque<(Entry, bool)>,
+}
+
+impl Settling {
+    /// The next entry that nothing more is to be known of; with `all` also those that are waited
+    /// for.
+    pub(crate) fn ready(&mut self, all: bool) -> Option<Entry> {
+        let crowded = self.held_back.len() > MAX_HELD_BACK;
+        let settled = self.held_back.front().is_some_and(|(_, awaits)| !awaits);
+        if settled || crowded || all {
+            self.held_back.pop_front().map(|(entry, _)| entry)
+        } else {
+            None
+        }
+    }
+
+    /// Takes the next record.
+    pub(crate) fn take(&mut self, shown: Shown) {
         let Shown {
             sequence, wall_ns, ..
         } = shown;
@@ -131,18 +152,14 @@ impl<I: Iterator<Item = Result<Shown, StoreError>>> Iterator for Transcript<I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let crowded = self.held_back.len() > MAX_HELD_BACK;
-            let settled = self.held_back.front().is_some_and(|(_, awaits)| !awaits);
-            if settled || crowded || self.done {
-                if let Some((entry, _)) = self.held_back.pop_front() {
-                    return Some(Ok(entry));
-                }
-                if self.done {
-                    return None;
-                }
+            if let Some(entry) = self.settling.ready(self.done) {
+                return Some(Ok(entry));
+            }
+            if self.done {
+                return None;
             }
             match self.records.next() {
-                Some(Ok(shown)) => self.take(shown),
+                Some(Ok(shown)) => self.settling.take(shown),
                 Some(Err(error)) => {
                     self.done = true;
                     // What was read before the damage is worth showing, but the error first.
@@ -258,6 +275,6 @@ mod tests {
         for _ in 0..10 {
             assert!(transcript.next().is_some());
         }
-        assert!(transcript.held_back.len() <= MAX_HELD_BACK + 1);
+        assert!(transcript.settling.held_back.len() <= MAX_HELD_BACK + 1);
     }
 }

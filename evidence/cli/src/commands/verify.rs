@@ -68,10 +68,11 @@ struct NoteView {
 }
 
 /// What was found, of a folder, a cluster's log or a bundle.
-struct Verified {
+pub(super) struct Verified {
     /// Whose word it is where no key is given.
     owner: &'static str,
-    report: Report,
+    /// What verify says.
+    pub(super) report: Report,
     log: Option<LogView>,
 }
 
@@ -91,12 +92,21 @@ pub(crate) fn run(
         None => None,
     };
     let progress = Progress::start("verifying");
-    let verified = match evidence {
-        Evidence::Folder(dir) => of_folder(&dir, session.as_ref(), key.as_ref()),
-        Evidence::Log(log) => of_log(log, session.as_ref(), key.as_ref()),
-    };
+    let verified = verified(evidence, session.as_ref(), key.as_ref());
     drop(progress);
     say(&verified?, args, output)
+}
+
+/// Verifies evidence wherever it is from.
+pub(super) fn verified(
+    evidence: Evidence,
+    session: Option<&SessionId>,
+    key: Option<&TrustedKey>,
+) -> Result<Verified, CliError> {
+    match evidence {
+        Evidence::Folder(dir) => of_folder(&dir, session, key),
+        Evidence::Log(log) => of_log(log, session, key),
+    }
 }
 
 /// The same of a bundle, for which no source is needed.

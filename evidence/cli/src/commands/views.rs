@@ -43,6 +43,8 @@ pub(crate) struct SessionView {
     pub(crate) attach: String,
     pub(crate) ordinal: u64,
     pub(crate) policy_digest: String,
+    /// For `--continue`: what began before it.
+    pub(crate) cursor: String,
 }
 
 impl From<&SessionSummary> for SessionView {
@@ -75,6 +77,7 @@ impl From<&SessionSummary> for SessionView {
             attach: session.attach.to_string(),
             ordinal: session.ordinal,
             policy_digest: session.start.policy_digest.clone(),
+            cursor: super::Cursor::of(session).to_string(),
         }
     }
 }
@@ -85,6 +88,9 @@ impl From<&SessionSummary> for SessionView {
 pub(crate) struct StatementView {
     pub(crate) sequence: u64,
     pub(crate) at: String,
+    /// The same, for those who compare.
+    #[serde(skip)]
+    pub(crate) at_ns: u64,
     pub(crate) phase: &'static str,
     pub(crate) summary: String,
     pub(crate) command: String,
@@ -107,6 +113,7 @@ impl StatementView {
         StatementView {
             sequence,
             at: rfc3339(from_ns(wall_ns)),
+            at_ns: wall_ns,
             phase: phase_name(intent.phase),
             summary: intent.summary.clone(),
             command: intent.command.clone(),

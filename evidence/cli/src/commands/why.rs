@@ -32,13 +32,14 @@ struct Rules {
     rules: Vec<PolicyRule>,
 }
 
+/// An AccessPolicy as somebody applies it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NewPolicy {
+pub(super) struct NewPolicy {
     api_version: &'static str,
     kind: &'static str,
     metadata: NewMetadata,
-    spec: AccessPolicySpec,
+    pub(super) spec: AccessPolicySpec,
 }
 
 #[derive(Debug, Serialize)]
@@ -180,29 +181,44 @@ pub(super) fn explain(question: &Question<'_>) -> Result<Explained, CliError> {
 
 /// A policy of its own for a subject that none selects.
 fn policy(question: &Question<'_>, rules: Vec<PolicyRule>) -> NewPolicy {
-    let subject = question.subject;
-    let (namespace, account) = subject.split_once('/').unwrap_or(("default", subject));
-    NewPolicy {
-        api_version: chaperone_crds::API_VERSION,
-        kind: "AccessPolicy",
-        metadata: NewMetadata {
-            name: account.to_owned(),
-            namespace: namespace.to_owned(),
-        },
-        spec: AccessPolicySpec {
-            subjects: vec![chaperone_crds::Subject {
-                service_account: Some(account.to_owned()),
-                pod_selector: None,
-                identity: None,
-            }],
-            connections: vec![question.connection.to_owned()],
-            rules,
-            enforcement: Enforcement::Enforce,
-            masking: Vec::new(),
-            catalog: CatalogAccess::Allow,
-            limits: None,
-            findings: None,
-        },
+    let (_, account) = question
+        .subject
+        .split_once('/')
+        .unwrap_or(("", question.subject));
+    NewPolicy::new(account, question.subject, question.connection, rules)
+}
+
+impl NewPolicy {
+    /// Of these rules, for `namespace/service-account` over `namespace/name`.
+    pub(super) fn new(
+        name: &str,
+        subject: &str,
+        connection: &str,
+        rules: Vec<PolicyRule>,
+    ) -> NewPolicy {
+        let (namespace, account) = subject.split_once('/').unwrap_or(("default", subject));
+        NewPolicy {
+            api_version: chaperone_crds::API_VERSION,
+            kind: "AccessPolicy",
+            metadata: NewMetadata {
+                name: name.to_owned(),
+                namespace: namespace.to_owned(),
+            },
+            spec: AccessPolicySpec {
+                subjects: vec![chaperone_crds::Subject {
+                    service_account: Some(account.to_owned()),
+                    pod_selector: None,
+                    identity: None,
+                }],
+                connections: vec![connection.to_owned()],
+                rules,
+                enforcement: Enforcement::Enforce,
+                masking: Vec::new(),
+                catalog: CatalogAccess::Allow,
+                limits: None,
+                findings: None,
+            },
+        }
     }
 }
 

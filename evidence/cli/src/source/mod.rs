@@ -15,6 +15,7 @@ mod evidence;
 mod fetch;
 mod log;
 mod requests;
+mod scan;
 mod scratch;
 mod state;
 

@@ -266,3 +266,122 @@ pub fn unselected_session(state: &Path) -> String {
         id
     })
 }
+
+/// One statement of a session: what it says, does, and met.
+pub struct Told<'a> {
+    pub sql: &'a str,
+    pub accesses: Vec<Access>,
+    pub verdict: Verdict,
+    pub reason: Reason,
+}
+
+/// One that a rule allows.
+pub fn allowed(sql: &str, accesses: Vec<Access>) -> Told<'_> {
+    Told {
+        sql,
+        accesses,
+        verdict: Verdict::Allow,
+        reason: Reason::Allowed,
+    }
+}
+
+/// A session of `subject` with these statements, each answered with one row.
+pub fn session_of(state: &Path, subject: &str, statements: &[Told<'_>]) -> String {
+    runtime().block_on(async {
+        let (recorder, _, _) = attach(state);
+        let mut session = recorder
+            .begin(SessionStart {
+                subject: subject.to_owned(),
+                ..start()
+            })
+            .unwrap();
+        for told in statements {
+            let asked = query(told.sql);
+            let asked = [Part::from(&asked[..])];
+            let intent = intent(told.sql, &told.accesses, told.verdict, told.reason);
+            if matches!(told.verdict, Verdict::Deny | Verdict::Hold) {
+                session.refusal(&intent, &asked).await.unwrap();
+                continue;
+            }
+            let permit = session
+                .intent(&intent, &asked, Durability::Written)
+                .await
+                .unwrap();
+            session.outcome(outcome(permit.sequence(), 1)).unwrap();
+        }
+        let id = session.id().to_owned();
+        session.end(goodbye()).await.unwrap();
+        recorder.detach(Duration::from_secs(30)).await.unwrap();
+        id
+    })
+}
+
+/// A DELETE that a human, who is proven or not, let through.
+pub fn approved_session(state: &Path, reviewer: &str, authenticated: bool) -> String {
+    runtime().block_on(async {
+        let (recorder, _, _) = attach(state);
+        let mut session = recorder.begin(start()).unwrap();
+        let step = |event, reviewer: Option<&str>| Approval {
+            request: "ar-bcdfg".to_owned(),
+            event,
+            reviewer: reviewer.map(str::to_owned),
+            authenticated,
+            reason: String::new(),
+            policy: "shop/report-agent".to_owned(),
+            rule: "deletes".to_owned(),
+            rule_digest: "ab".repeat(32),
+        };
+        for step in [
+            step(ApprovalEvent::ReviewedApprove, Some(reviewer)),
+            step(ApprovalEvent::Granted, None),
+        ] {
+            session.approval(step).unwrap();
+        }
+        let sql = "DELETE FROM public.orders WHERE id = 7";
+        let accesses = [access(Effect::Delete, relation("public", "orders"))];
+        let mut intent = intent(sql, &accesses, Verdict::Allow, Reason::Approved);
+        intent.decision.approval = Some("ar-bcdfg".to_owned());
+        let asked = query(sql);
+        let permit = session
+            .intent(&intent, &[Part::from(&asked[..])], Durability::Synced)
+            .await
+            .unwrap();
+        session.outcome(outcome(permit.sequence(), 1)).unwrap();
+        let id = session.id().to_owned();
+        session.end(goodbye()).await.unwrap();
+        recorder.detach(Duration::from_secs(30)).await.unwrap();
+        id
+    })
+}
+
+/// As many sessions of one statement each, the first of which stays open until the last has ended.
+/// The ids in the order in which they began.
+pub fn short_sessions(state: &Path, count: usize) -> Vec<String> {
+    runtime().block_on(async {
+        let (recorder, _, _) = attach(state);
+        let mut ids = Vec::with_capacity(count);
+        let mut first = None;
+        for number in 0..count {
+            let mut session = recorder.begin(start()).unwrap();
+            ids.push(session.id().to_owned());
+            let sql = format!("SELECT note FROM public.orders WHERE id = {number}");
+            let accesses = [access(Effect::Read, relation("public", "orders"))];
+            let intent = intent(&sql, &accesses, Verdict::Allow, Reason::Allowed);
+            let permit = session
+                .intent(&intent, &[], Durability::Written)
+                .await
+                .unwrap();
+            session.outcome(outcome(permit.sequence(), 1)).unwrap();
+            if number == 0 {
+                first = Some(session);
+            } else {
+                session.end(goodbye()).await.unwrap();
+            }
+        }
+        if let Some(first) = first {
+            first.end(goodbye()).await.unwrap();
+        }
+        recorder.detach(Duration::from_secs(60)).await.unwrap();
+        ids
+    })
+}

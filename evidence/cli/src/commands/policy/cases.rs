@@ -122,7 +122,7 @@ pub(super) fn run(
         };
         output.line(&summary)?;
     } else {
-        output.document(format, &views)?;
+        output.documents(format, &views)?;
     }
     Ok(if wrong == 0 { Answer::Yes } else { Answer::No })
 }

@@ -1,4 +1,5 @@
-//! `policy test`: what policies that are only files would say, before anything is applied.
+//! `policy test`: what policies that are only files would say, before anything is applied; and
+//! `policy suggest`: policies made of what was observed, tested the same way.
 //!
 //! ```text
 //! --manifests ─chaperone-manifests─► PolicySet ─┐
@@ -14,11 +15,13 @@ mod cases;
 mod lab;
 mod meaning;
 mod request;
+mod suggest;
 
 use serde::Serialize;
 
 use self::lab::{Judged, Lab};
 use self::request::Asked;
+pub(crate) use self::suggest::suggest;
 use super::Answer;
 use super::show::verdict_tone;
 use super::views::verdict_name;

@@ -1,18 +1,17 @@
-//! `export`: evidence as a file that can be handed on.
+//! A bundle: what proves itself to whoever has the log's public key.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chaperone_evidence::audit::bundle::{self, BundleError, Files};
 use chaperone_evidence::{BreakReason, Selection, SessionId};
 
-use super::Answer;
-use super::sessions::{selected, since};
+use super::save;
 use crate::archive;
-use crate::cli::{ExportArgs, ExportFormat};
+use crate::cli::ExportArgs;
+use crate::commands::Answer;
+use crate::commands::select::selected;
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
 use crate::progress::Progress;
@@ -30,7 +29,6 @@ pub(crate) fn run(
     namespace: Option<&str>,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let ExportFormat::Bundle = args.format;
     if args.to.is_none() && output.is_terminal() {
         return Err(CliError::Usage(
             "a bundle is no text: name a file with --to, or redirect the output".to_owned(),
@@ -53,7 +51,7 @@ pub(crate) fn run(
             output.raw(&bytes)?;
         }
         Some(path) => {
-            save(&files, path)?;
+            save(path, |to| Ok(archive::write(&files, to)?))?;
             output.line(&format!("{} holds {count}", path.display()))?;
         }
     }
@@ -71,12 +69,7 @@ fn wanted(
         let named = args.sessions.iter().map(|name| evidence.session(name));
         named.collect::<Result<_, _>>()?
     };
-    let since = since(&args.filter);
-    let of_namespace = |found: &Found| {
-        let subject = found.session.start.subject.split_once('/');
-        namespace.is_none_or(|wanted| subject.is_some_and(|(of, _)| of == wanted))
-    };
-    found.retain(|found| selected(&found.session, &args.filter, since) && of_namespace(found));
+    found.retain(|found| selected(&found.session, &args.filter, namespace));
     found.sort_by_key(Found::order);
     found.dedup_by_key(|found| found.session.id);
     Ok(found)
@@ -160,23 +153,4 @@ fn files(
         Err(BundleError::Store(error)) => Err(CliError::Evidence(error)),
         Err(error @ BundleError::Unprovable(_)) => Ok(Err(error.to_string())),
     }
-}
-
-/// Writes the file whole or not at all, for nobody else to read; never over another.
-fn save(files: &Files, path: &PathBuf) -> Result<(), CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::Usage(format!("cannot write {}: {error}", path.display()))
-    };
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(failed)?;
-    let mut buffered = std::io::BufWriter::new(file);
-    let written = archive::write(files, &mut buffered).and_then(|()| buffered.flush());
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(path);
-        return Err(failed(error));
-    }
-    Ok(())
 }
