@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`record`]: what is recorded; [`recorder`]: how the sidecar records it;
+//! - [`seal`]: for whom it is sealed, and what opens it;
 //! - [`audit`]: many stores in one cluster's log; [`outbox`]: a store's way there;
 //! - [`store`]: the standalone folder; [`mod@verify`]: whether it is whole; [`read`]: reading it back.
 //!
@@ -30,6 +31,7 @@ pub mod record;
 pub mod recorder;
 mod recover;
 mod replication;
+pub mod seal;
 mod segment;
 mod session;
 mod shipper;
@@ -52,6 +54,7 @@ pub use record::{
     SessionId, SessionStart, SessionStarted, Stream, Totals, WouldBe,
 };
 pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Stats};
+pub use seal::{Identity, Keyring, Place, Recipient};
 pub use store::{AttachIdentity, DigestKey, SpoolOptions, Store};
 pub use verify::{Break, BreakReason, Level, Note, Report, Selection, TrustedKey, verify};
 

@@ -15,6 +15,7 @@ use crate::error::RecordError;
 use crate::frame::{self, Header};
 use crate::keys::DigestKey;
 use crate::record::{MAX_ITEMS, MAX_TEXT, Record, SessionId, SessionStart, SessionStarted};
+use crate::seal::{Recipient, Recipients};
 use crate::spool::{BATCH_HEADER, Batch};
 
 pub use crate::session::{Part, Permit, PermitClass, SessionRecorder};
@@ -47,6 +48,7 @@ pub struct Stats {
 pub struct Recorder {
     pub(crate) engine: Arc<Engine>,
     digest_key: DigestKey,
+    recipients: Recipients,
     /// Held while this sidecar owns the folder.
     folder: Mutex<Option<File>>,
 }
@@ -66,10 +68,16 @@ impl Drop for Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(engine: Arc<Engine>, digest_key: DigestKey, folder: File) -> Recorder {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        digest_key: DigestKey,
+        folder: File,
+        recipients: Recipients,
+    ) -> Recorder {
         Recorder {
             engine,
             digest_key,
+            recipients,
             folder: Mutex::new(Some(folder)),
         }
     }
@@ -152,6 +160,12 @@ impl Recorder {
     /// The segments up to `number` are where the loss of this machine cannot reach them.
     pub fn acknowledged(&self, number: u64) {
         self.engine.replication.acknowledged(number);
+    }
+
+    /// Seals for these from now on: sessions that begin in later segments. Open ones go on as they
+    /// began; where there are no recipients, none is sealed.
+    pub fn seal_for(&self, recipients: &[Recipient]) {
+        self.recipients.replace(recipients);
     }
 
     /// Counts for metrics.
