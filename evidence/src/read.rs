@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Frame};
 use crate::log::Log;
 use crate::record::{AttachId, Record, SessionEnd, SessionId, SessionStart};
-use crate::seal::{Place, Unsealer};
+use crate::seal::{Place, ShippedKeys, Unsealer};
 use crate::segment::{self, relative_path};
 use crate::spool;
 use crate::store::corrupt;
@@ -274,6 +274,14 @@ pub struct RecoveredTail {
 }
 
 impl Tally {
+    /// One that reads what this process has sealed itself.
+    pub fn with(keys: ShippedKeys) -> Tally {
+        Tally(Listing {
+            unsealer: Unsealer::of_shipped(keys),
+            ..Listing::default()
+        })
+    }
+
     /// Takes the next segment. One that is not sound tells nothing.
     pub fn take(&mut self, segment: &[u8]) -> Told {
         let before: HashMap<Key, u64> = self

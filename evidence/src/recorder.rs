@@ -15,7 +15,7 @@ use crate::error::RecordError;
 use crate::frame::{self, Header};
 use crate::keys::DigestKey;
 use crate::record::{MAX_ITEMS, MAX_TEXT, Record, SessionId, SessionStart, SessionStarted};
-use crate::seal::{Recipient, Recipients};
+use crate::seal::{Recipient, Recipients, ShippedKeys};
 use crate::spool::{BATCH_HEADER, Batch};
 
 pub use crate::session::{Part, Permit, PermitClass, SessionRecorder};
@@ -49,6 +49,7 @@ pub struct Recorder {
     pub(crate) engine: Arc<Engine>,
     digest_key: DigestKey,
     recipients: Recipients,
+    shipped_keys: ShippedKeys,
     /// Held while this sidecar owns the folder.
     folder: Mutex<Option<File>>,
 }
@@ -72,12 +73,13 @@ impl Recorder {
         engine: Arc<Engine>,
         digest_key: DigestKey,
         folder: File,
-        recipients: Recipients,
+        (recipients, shipped_keys): (Recipients, ShippedKeys),
     ) -> Recorder {
         Recorder {
             engine,
             digest_key,
             recipients,
+            shipped_keys,
             folder: Mutex::new(Some(folder)),
         }
     }
@@ -166,6 +168,11 @@ impl Recorder {
     /// began; where there are no recipients, none is sealed.
     pub fn seal_for(&self, recipients: &[Recipient]) {
         self.recipients.replace(recipients);
+    }
+
+    /// The keys of what was shipped, for the one who tells of it; where segments are sent away.
+    pub fn shipped_keys(&self) -> ShippedKeys {
+        self.shipped_keys.clone()
     }
 
     /// Counts for metrics.

@@ -20,7 +20,7 @@ use crate::entry::{Head, Run, Tail};
 use crate::frame::{Hash, NO_HASH};
 use crate::keys::SigningKey;
 use crate::record::{AttachId, MAX_FRAME, SessionId};
-use crate::seal::{ActiveSeal, Recipients, RunKey, SealState};
+use crate::seal::{ActiveSeal, DataKey, KeyName, Recipients, RunKey, SealState, ShippedKeys};
 use crate::segment::{self, SegmentWriter};
 use crate::spool::{self, At, BATCH_HEADER, FILE_HEADER, Found, batch_at};
 
@@ -91,6 +91,8 @@ pub(crate) struct Shipper {
     at: u64,
     compressor: Compressor<'static>,
     recipients: Recipients,
+    /// Told of the keys of what is sent away.
+    shipped_keys: ShippedKeys,
     latest_stale: bool,
 }
 
@@ -100,7 +102,7 @@ impl Shipper {
         dir: PathBuf,
         key: SigningKey,
         attach_body: Vec<u8>,
-        recipients: Recipients,
+        (recipients, shipped_keys): (Recipients, ShippedKeys),
         mut state: LogState,
     ) -> io::Result<Shipper> {
         state.head_ns = engine.environment.clock.monotonic_ns();
@@ -114,6 +116,7 @@ impl Shipper {
             at: FILE_HEADER as u64,
             compressor: Compressor::new(ZSTD_LEVEL)?,
             recipients,
+            shipped_keys,
             latest_stale: false,
         })
     }
@@ -194,6 +197,7 @@ impl Shipper {
         };
         let mut writer: Option<SegmentWriter> = None;
         let (mut spool_bytes, mut frame_bytes) = (0, 0);
+        let mut keys = Vec::new();
         let windows = if self.engine.options.replicate {
             1
         } else {
@@ -215,6 +219,9 @@ impl Shipper {
             let runs = self.runs(&window, len, &mut state)?;
             for run in runs.into_values().flatten() {
                 frame_bytes += run.frames.len() as u64;
+                if self.engine.options.replicate {
+                    keys.extend(run.opened_by(self.attach));
+                }
                 self.write_run(writer, run)?;
             }
             spool_bytes += len as u64;
@@ -235,6 +242,8 @@ impl Shipper {
         state.segment += 1;
         self.state = state;
         self.at = cursor.at;
+        // Before anybody hears of the segment.
+        self.shipped_keys.add(self.state.segment, keys);
         self.engine
             .shipped(self.state.segment, spool_bytes, cursor.files);
         self.engine
@@ -528,6 +537,13 @@ impl OpenRun {
     pub(crate) fn seal_under(&mut self, seal: &ActiveSeal) -> bool {
         self.key = seal.key(self.session);
         self.key.is_some()
+    }
+
+    /// What opens it once `signer` has signed it, if it is sealed, and whether it is the last of its
+    /// session.
+    pub(crate) fn opened_by(&self, signer: AttachId) -> Option<(KeyName, DataKey, bool)> {
+        let key = self.key.as_ref()?;
+        Some((key.name(signer, self.session), key.key().clone(), self.ends))
     }
 
     /// Header with signature, and payload.

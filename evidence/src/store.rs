@@ -28,7 +28,9 @@ use crate::keys::{self, SigningKey};
 use crate::record::{AttachId, MAX_TEXT};
 use crate::recorder::Recorder;
 use crate::recover::{self, Left};
-use crate::seal::{Identity, Recipient, Recipients, SEAL_KEY, SealState, read_identities};
+use crate::seal::{
+    Identity, Recipient, Recipients, SEAL_KEY, SealState, ShippedKeys, read_identities,
+};
 use crate::segment;
 use crate::shipper::{LogState, Shipper, publish};
 use crate::spool::{self, BATCH_HEADER, FILE_HEADER};
@@ -268,7 +270,10 @@ impl Store {
             .encode(&log)
             .ok_or(StoreError::Crypto("cannot sign the attach"))?;
         let recipients = Recipients::new(options.recipients.clone());
-        let state = first_segments(&dir, &environment, left, (id, &key, &body), &recipients)?;
+        let shipped = ShippedKeys::default();
+        let told = options.replicate.then_some(&shipped);
+        let signer = (id, &key, body.as_slice());
+        let state = first_segments(&dir, &environment, left, signer, &recipients, told)?;
         let latest = dir.join(segment::LATEST);
         publish(
             environment.disk.as_ref(),
@@ -279,8 +284,9 @@ impl Store {
         remove_old_spool(&dir)?;
         let engine = Arc::new(Engine::create(&dir, environment, options, id)?);
         engine.replication.published(state.segment, 0);
-        start_threads(&engine, dir, key, body, recipients.clone(), state)?;
-        let recorder = Recorder::new(engine, self.digest_key, folder, recipients);
+        let sealing = (recipients, shipped);
+        start_threads(&engine, dir, key, body, sealing.clone(), state)?;
+        let recorder = Recorder::new(engine, self.digest_key, folder, sealing);
         Ok(Arc::new(recorder))
     }
 }
@@ -292,6 +298,7 @@ fn first_segments(
     left: Left,
     (id, key, certificate): (AttachId, &SigningKey, &[u8]),
     recipients: &Recipients,
+    shipped: Option<&ShippedKeys>,
 ) -> Result<LogState, StoreError> {
     let number = left.segment + 1;
     let path = dir.join(segment::relative_path(number));
@@ -309,6 +316,10 @@ fn first_segments(
         if seal.active().is_some_and(|active| !run.seal_under(active)) {
             return Err(StoreError::Crypto("cannot seal what was recovered"));
         }
+        if let (Some(shipped), Some((name, key, _))) = (shipped, run.opened_by(id)) {
+            // Nothing more of it comes under this attach.
+            shipped.add(number, [(name, key, true)]);
+        }
         let (header, payload) = run
             .finish(id, true, key, &mut compressor, environment)
             .map_err(io)?;
@@ -325,7 +336,7 @@ fn start_threads(
     dir: PathBuf,
     key: SigningKey,
     certificate: Vec<u8>,
-    recipients: Recipients,
+    sealing: (Recipients, ShippedKeys),
     state: LogState,
 ) -> Result<(), StoreError> {
     let shipper = Shipper::new(
@@ -333,7 +344,7 @@ fn start_threads(
         dir.clone(),
         key,
         certificate,
-        recipients,
+        sealing,
         state,
     )
     .map_err(|e| StoreError::io("start shipping from", &dir, e))?;

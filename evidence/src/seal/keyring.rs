@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{DataKey, Identity, KeyName};
 use crate::codec::Malformed;
 use crate::error::StoreError;
+use crate::record::SessionId;
 use crate::store::corrupt;
 
 /// A standalone store's own identities, where it has any: whoever may read the folder reads it.
@@ -39,6 +40,11 @@ impl Keyring {
     /// The identities.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
+    }
+
+    /// Whether it has a key of that session.
+    pub fn opens(&self, session: &SessionId) -> bool {
+        self.keys.keys().any(|name| name.session == *session)
     }
 
     /// The key of that name, if it was given as such.
@@ -127,6 +133,11 @@ impl Place {
             dir: dir.to_path_buf(),
             keys: Arc::new(all),
         }
+    }
+
+    /// The folder.
+    pub fn as_path(&self) -> &Path {
+        &self.dir
     }
 
     /// The keys.

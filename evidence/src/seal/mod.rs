@@ -13,6 +13,7 @@
 mod age;
 mod entry;
 mod keyring;
+mod shipped;
 mod unsealer;
 mod writer;
 
@@ -32,6 +33,7 @@ pub use age::{AgeError, Identity, MAX_RECIPIENTS, Recipient, decrypt, encrypt};
 pub(crate) use entry::{Seal, Unwrapped};
 pub use keyring::{Keyring, Place};
 pub(crate) use keyring::{SEAL_KEY, read_identities};
+pub use shipped::ShippedKeys;
 pub(crate) use unsealer::{Frames, Unsealer};
 pub(crate) use writer::{ActiveSeal, Recipients, RunKey, SealState};
 

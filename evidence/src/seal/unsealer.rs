@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{DataKey, KeyName, Keyring, Seal, Secret, Unwrapped};
+use super::{DataKey, KeyName, Keyring, Seal, Secret, ShippedKeys, Unwrapped};
 use crate::codec::Malformed;
 use crate::entry::SignedRun;
 use crate::record::AttachId;
@@ -12,6 +12,7 @@ use crate::record::AttachId;
 #[derive(Debug, Default)]
 pub(crate) struct Unsealer {
     keys: Arc<Keyring>,
+    shipped: ShippedKeys,
     secrets: HashMap<(AttachId, u32), Secret>,
 }
 
@@ -34,7 +35,15 @@ impl Unsealer {
     pub(crate) fn new(keys: Arc<Keyring>) -> Unsealer {
         Unsealer {
             keys,
-            secrets: HashMap::new(),
+            ..Unsealer::default()
+        }
+    }
+
+    /// One that opens what this process has shipped itself.
+    pub(crate) fn of_shipped(shipped: ShippedKeys) -> Unsealer {
+        Unsealer {
+            shipped,
+            ..Unsealer::default()
         }
     }
 
@@ -63,7 +72,12 @@ impl Unsealer {
             .and_then(|secret| secret.session_key(name.attach, name.session));
         match derived {
             Some(key) => Some((key, false)),
-            None => self.keys.data_key(name).map(|key| (key.clone(), true)),
+            None => {
+                let given = self.keys.data_key(name).cloned();
+                given
+                    .or_else(|| self.shipped.get(name))
+                    .map(|key| (key, true))
+            }
         }
     }
 

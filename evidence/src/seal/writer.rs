@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use super::{DataKey, NONCE, Recipient, Seal, Secret, encrypt};
+use super::{DataKey, KeyName, NONCE, Recipient, Seal, Secret, encrypt};
 use crate::clock::Environment;
 use crate::engine::lock;
 use crate::entry::Sealed;
@@ -82,6 +82,14 @@ impl RunKey {
 
     pub(crate) fn key(&self) -> &DataKey {
         &self.key
+    }
+
+    pub(crate) fn name(&self, attach: AttachId, session: SessionId) -> KeyName {
+        KeyName {
+            attach,
+            seal: self.seal,
+            session,
+        }
     }
 }
 
