@@ -48,6 +48,9 @@ pub struct AuditStoreSpec {
     /// What is kept at least.
     #[serde(default)]
     pub retention: AuditRetention,
+    /// Who can read what is kept. Without it, everybody who may read the AuditSegments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<AuditSeal>,
 }
 
 fn default_quota() -> ByteSize {
@@ -59,8 +62,23 @@ impl Default for AuditStoreSpec {
         Self {
             quota: default_quota(),
             retention: AuditRetention::default(),
+            seal: None,
         }
     }
+}
+
+/// Who can read what is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuditSeal {
+    /// X25519 recipients of age, as `age-keygen -y` prints them. Sessions that begin from now on are
+    /// sealed for all of these, and neither the sidecar nor the operator can read what is kept of
+    /// them; those before stay as they are. One that cannot be understood denies everything.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(regex(pattern = "^age1[02-9ac-hj-np-z]{58}$"))
+    )]
+    pub recipients: Vec<String>,
 }
 
 /// What is kept at least.

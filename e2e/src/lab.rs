@@ -280,6 +280,17 @@ impl Lab {
         Ok(Running { lab: self, sidecar })
     }
 
+    /// Starts the sidecar so that it seals for these recipients of age, and not for its own key.
+    pub fn start_sealed_for(&self, recipients: &[&str]) -> Result<Running<'_>> {
+        let parts = self.parts();
+        let mut command = self.standalone(&parts)?.command();
+        for recipient in recipients {
+            command.args(["--seal-for", recipient]);
+        }
+        let sidecar = Sidecar::spawn(command, &parts.log)?.ready()?;
+        Ok(Running { lab: self, sidecar })
+    }
+
     /// Faults for the evidence of this lab.
     pub fn faults(&self) -> Result<Faults> {
         Faults::new(&self.state(), &self.scratch.path().join("faults"))

@@ -1,4 +1,8 @@
 //! What was done can be proven, replayed, and not be altered unseen.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a field that is not there fails the test"
+)]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -15,6 +19,7 @@ use chaperone_e2e::relay::{Direction, find};
 use chaperone_e2e::{DEADLINE, Database, Lab, Relay, clients, wait_for};
 use xtask::process::succeed;
 use xtask::search;
+use xtask::workspace;
 
 const RULES: &str = "  - {name: public, action: Allow, sql: {effects: [Read, Write, Modify, Delete], relations: [\"public.*\"]}}";
 
@@ -55,6 +60,136 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// An auditor's file of identities, and his recipient.
+fn auditor(lab: &Lab) -> Result<(String, String)> {
+    let vectors = fs::read_to_string(workspace::root().join("evidence/vectors/age.txt"))?;
+    let of = |word: &str| {
+        let line = vectors.lines().find_map(|line| line.strip_prefix(word));
+        line.map(str::to_owned).context("no such line")
+    };
+    let path = lab.folder().join("auditor.txt");
+    fs::write(&path, format!("# of a test\n{}\n", of("identity ")?))?;
+    Ok((path.to_string_lossy().into_owned(), of("recipient ")?))
+}
+
+/// `verify -o json` of a bundle, away from the state it was made of.
+fn of_bundle(bundle: &Path, arguments: &[&str]) -> Result<serde_json::Value> {
+    let mut command = Command::new(&lab::binaries()?.plugin);
+    command
+        .args(["verify", "-o", "json", "--bundle"])
+        .arg(bundle)
+        .args(arguments);
+    Ok(serde_json::from_str(&clients::run(command, "")?.ok()?)?)
+}
+
+#[test]
+fn the_operator_cannot_read_sealed_recordings() -> Result<()> {
+    const SAID: &str = "SELECT body AS pqzjxkvw FROM notes WHERE id = 1";
+    let lab = Lab::new()?;
+    lab.policy("public", RULES)?;
+    let (identity, recipient) = auditor(&lab)?;
+    let running = lab.start_sealed_for(&[&recipient])?;
+    for _ in 0..2 {
+        let mut client = running.client()?;
+        client.query(SAID)?.ok()?;
+        client.close()?;
+    }
+    running.stop()?;
+    ensure!(!lab.state().join("evidence/keys/seal.key").exists());
+
+    // Whoever keeps the folder, its keys included, sees that it is whole, and nothing else.
+    let whole = lab.plugin_json(&["verify", "--all"])?;
+    ensure!(whole["ok"] == true && whole["level"] == "outer", "{whole}");
+    ensure!(whole["sealed"] == 2, "{whole}");
+    for command in ["show", "replay"] {
+        let said = lab.plugin(&[command, "last"])?;
+        ensure!(said.code == Some(2), "{}", said.all());
+        ensure!(said.err.contains("sealed"), "{}", said.all());
+        ensure!(!said.all().contains("pqzjxkvw"), "{}", said.all());
+    }
+    let listed = lab.plugin_json(&["sessions"])?;
+    ensure!(
+        listed[0]["sealed"] == true && listed[0]["subject"] == "",
+        "{listed}"
+    );
+    for file in files(&lab.state())? {
+        let bytes = fs::read(&file)?;
+        ensure!(find(&bytes, b"pqzjxkvw").is_none(), "{}", file.display());
+    }
+
+    // The auditor reads all of it.
+    let with = ["--identity", identity.as_str()];
+    let shown = lab.plugin(&[&["show", "last"][..], &with].concat())?.ok()?;
+    ensure!(shown.contains(SAID), "{shown}");
+    let full = lab.plugin_json(&[&["verify", "--all"][..], &with].concat())?;
+    ensure!(full["ok"] == true && full["level"] == "full", "{full}");
+
+    // What he hands on opens one session, and for one reader only.
+    let ids = session_ids(&lab)?;
+    let [open, wrapped] = ["open.tar", "wrapped.tar"].map(|name| lab.folder().join(name));
+    for (to, more) in [(&open, &[][..]), (&wrapped, &["--recipient", &recipient])] {
+        let to = to.to_string_lossy();
+        let export = ["export", ids[0].as_str(), "--to", &to];
+        lab.plugin(&[&export[..], &with, more].concat())?.ok()?;
+    }
+    // The auditor's identity opens the other session too, from the seal itself.
+    for (bundle, arguments, level, sealed) in [
+        (&open, &[][..], "full", 1),
+        (&wrapped, &[], "outer", 2),
+        (&wrapped, &with, "full", 0),
+    ] {
+        let told = of_bundle(bundle, arguments)?;
+        ensure!(told["ok"] == true && told["level"] == level, "{told}");
+        ensure!(told["sessions"] == 2 && told["sealed"] == sealed, "{told}");
+    }
+
+    // From then on for the folder's own key: the new session needs no identity, the old ones do.
+    let running = lab.start()?;
+    let mut client = running.client()?;
+    client.query(SAID)?.ok()?;
+    client.close()?;
+    running.stop()?;
+    ensure!(lab.plugin(&["show", "last"])?.ok()?.contains(SAID));
+    let old = lab.plugin(&["show", &ids[0]])?;
+    ensure!(old.code == Some(2), "{}", old.all());
+    let old = lab.plugin(&[&["show", &ids[0]][..], &with].concat())?;
+    ensure!(old.ok()?.contains(SAID));
+    Ok(())
+}
+
+#[test]
+fn what_no_key_opens_is_no_identity_or_recipient() -> Result<()> {
+    let lab = Lab::new()?;
+    let path = lab.folder().join("none.txt");
+    fs::write(&path, "age1notanidentity\n")?;
+    let path = path.to_string_lossy();
+    fs::create_dir_all(lab.state())?;
+    let said = lab.plugin(&["sessions", "--identity", &path])?;
+    ensure!(
+        said.code == Some(2) && said.err.contains("AGE-SECRET-KEY-1"),
+        "{}",
+        said.all()
+    );
+    let mut command = Command::new(&lab::binaries()?.sidecar);
+    command.args([
+        "standalone",
+        "--manifests",
+        ".",
+        "--state",
+        ".",
+        "--subject",
+        "a/b",
+    ]);
+    command.args(["--seal-for", "age1notarecipient"]);
+    let said = clients::run(command, "")?;
+    ensure!(
+        said.code == Some(2) && said.err.contains("age1"),
+        "{}",
+        said.all()
+    );
+    Ok(())
 }
 
 /// Every session's id.

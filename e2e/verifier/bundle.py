@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from entries import require, signed_by
+from seal import Ring, decrypt
 from store import Store, fingerprint, public_key
 from wire import Break, Malformed, Reader, expect_version, sha256
 
@@ -153,10 +154,12 @@ def leaf_hash(entry):
 class Bundle:
     """Verifies a bundle; raises the first Break. Counts as `Store` does."""
 
-    def __init__(self, path, key=None, held=None):
+    def __init__(self, path, key=None, held=None, ring=None):
         self.path = path
         self.key = key
         self.held = held
+        self.ring = ring or Ring()
+        self.manifest = {"sessions": []}
         self.stores = []
 
     def verify(self):
@@ -166,6 +169,8 @@ class Bundle:
             raise Break("BundleInvalid", str(error), file=str(self.path)) from error
         self.placed("log.pub", self.log_public, files)
         self.placed("bundle.json", self.read_manifest, files)
+        self.placed("data.keys", self.data_keys, files.get("data.keys"))
+        self.placed("data.keys.age", self.wrapped_keys, files.get("data.keys.age"))
         with tempfile.TemporaryDirectory() as scratch:
             if "checkpoint" in files:
                 self.of_log(files, Path(scratch))
@@ -174,6 +179,28 @@ class Bundle:
         there = {s.hex() for store in self.stores for s in store.session_ids}
         for session in self.manifest["sessions"]:
             self.placed("bundle.json", require, session in there, "SessionMissing", session)
+
+    def asked_and_sealed(self):
+        """Whether a session that it was made for could not be opened; any, if it names none."""
+        sealed = {session.hex() for store in self.stores for session in store.sealed}
+        asked = set(self.manifest["sessions"])
+        return bool(sealed & asked if asked else sealed)
+
+    def data_keys(self, data):
+        try:
+            if data is not None:
+                self.ring.take(data.decode())
+        except (ValueError, Malformed) as error:
+            raise Break("BundleInvalid", str(error)) from error
+
+    def wrapped_keys(self, file):
+        if file is None or not self.ring.known:
+            return
+        try:
+            opened = decrypt(file, self.ring.known)
+        except Malformed as error:
+            raise Break("BundleInvalid", str(error)) from error
+        self.data_keys(opened)
 
     def placed(self, file, check, *arguments):
         try:
@@ -208,7 +235,7 @@ class Bundle:
         require(good, "BundleInvalid", "of another format")
 
     def store(self, folder, key, prefix, **options):
-        store = Store(folder, key, **options)
+        store = Store(folder, key, ring=self.ring, **options)
         self.stores.append(store)
         try:
             store.verify()

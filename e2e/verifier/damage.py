@@ -190,7 +190,7 @@ def spool_of_another_attach(copy, log, rng):
 
 @damage
 def drop_an_entry(copy, log, rng):
-    segment, place = rng.choice(log.items("attach", "run", "head"))
+    segment, place = rng.choice(log.items("attach", "run", "head", "seal"))
     kind = log.segments[segment].pop(place).kind
     copy.segments(log.write())
     return f"{kind} {place} of segment {segment + 1}"
@@ -213,7 +213,7 @@ def without_a_session(log, rng):
 
 @damage
 def repeat_an_entry(copy, log, rng):
-    segment, place = rng.choice(log.items("attach", "run", "head"))
+    segment, place = rng.choice(log.items("attach", "run", "head", "seal"))
     item = log.segments[segment][place]
     log.segments[segment].insert(place, item)
     copy.segments(log.write())
@@ -222,7 +222,7 @@ def repeat_an_entry(copy, log, rng):
 
 @damage
 def exchange_two_entries(copy, log, rng):
-    one, other = rng.sample(log.items("attach", "run", "head"), 2)
+    one, other = rng.sample(log.items("attach", "run", "head", "seal"), 2)
     first, second = log.item(one), log.item(other)
     log.segments[one[0]][one[1]], log.segments[other[0]][other[1]] = second, first
     copy.segments(log.write())
@@ -240,7 +240,7 @@ def exchange_two_certificates(copy, log, rng):
 
 @damage
 def flip_a_bit_of_an_entry(copy, log, rng):
-    item = log.item(rng.choice(log.items("attach", "run", "head")))
+    item = log.item(rng.choice(log.items("attach", "run", "head", "seal")))
     body = bytearray(item.body)
     at = rng.randrange(len(body))
     body[at] ^= 1 << rng.randrange(8)
@@ -251,7 +251,7 @@ def flip_a_bit_of_an_entry(copy, log, rng):
 
 @damage
 def cut_an_entry(copy, log, rng):
-    item = log.item(rng.choice(log.items("attach", "run", "head")))
+    item = log.item(rng.choice(log.items("attach", "run", "head", "seal")))
     at = rng.randrange(len(item.body))
     item.body = item.body[:at]
     copy.segments(log.write())
@@ -490,6 +490,40 @@ def reseal_without_a_life(copy, log, rng):
     del log.segments[attaches[at] : attaches[at + 1]]
     copy.reseal(log)
     return f"attach {at + 1}"
+
+
+@damage
+def reseal_the_sealed_frames_of_another_run(copy, log, rng):
+    one, other = (log.item(where) for where in rng.sample(log.items("run"), 2))
+    one.payload = other.parts.payload
+    copy.reseal(log)
+    return f"{one.parts.session.hex()} with those of {other.parts.session.hex()}"
+
+
+@damage
+def reseal_a_seal_that_says_otherwise(copy, log, rng):
+    item = log.item(rng.choice(log.items("seal")))
+    what = rng.randrange(4)
+    if what == 0:
+        item.parts.commitment = rng.randbytes(32)
+    elif what == 1:
+        item.parts.number += 1
+    elif what == 2:
+        item.parts.attach = rng.randbytes(8)
+    else:
+        wrapped = bytearray(item.parts.wrapped)
+        wrapped[-1 - rng.randrange(40)] ^= 1
+        item.parts.wrapped = bytes(wrapped)
+    copy.reseal(log)
+    return f"number {item.parts.number}, {what}"
+
+
+@damage
+def reseal_without_a_seal(copy, log, rng):
+    segment, place = rng.choice(log.items("seal"))
+    del log.segments[segment][place]
+    copy.reseal(log)
+    return f"of segment {segment + 1}"
 
 
 # Of bundles.

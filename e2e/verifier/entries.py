@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from wire import Break, Malformed, Reader, expect_version, sha256
 
 MAGIC = b"CHSEG1\r\n"
-ENTRY_KINDS = {1: "attach", 2: "run", 3: "head"}
+ENTRY_KINDS = {1: "attach", 2: "run", 3: "head", 4: "seal"}
 
 
 def signed_by(key, domain, message, signature):
@@ -126,6 +126,12 @@ class Run:
     signature: bytes
     payload: bytes
     message: bytes
+    # Of a sealed one: the number of its seal, its nonce, whether it ends its session, and what of
+    # the header its frames are bound to.
+    seal: int | None = None
+    nonce: bytes = b""
+    ends: bool = False
+    lead: bytes = b""
 
     @property
     def last(self):
@@ -134,15 +140,21 @@ class Run:
 
 def read_run(body):
     reader = Reader(body)
-    expect_version(reader)
+    version, flags = reader.u8(), reader.u8()
+    if version not in (1, 2) or flags >= 1 << version:
+        raise Malformed(f"version {version}, flags {flags}")
     values = [
-        reader.flag(), reader.take(8), reader.take(8), reader.take(8), reader.u64(), reader.u64(),
-        reader.u32(), reader.take(32), reader.take(32), reader.u64(), reader.u64(), reader.u32(),
-        reader.take(32), reader.u32(),
+        flags & 1 == 1, reader.take(8), reader.take(8), reader.take(8), reader.u64(),
+        reader.u64(), reader.u32(), reader.take(32), reader.take(32), reader.u64(), reader.u64(),
+        reader.u32(),
     ]
+    sealed = (reader.u32(), reader.take(12), flags & 2 == 2) if version == 2 else ()
+    lead = body[: reader.at]
+    values += [reader.take(32), reader.u32()]
     message = body[: reader.at]
     signature = reader.take(64)
-    run = Run(*values, signature, reader.take(values[-1]), message)
+    run = Run(*values, signature, reader.take(values[-1]), message, *sealed)
+    run.lead = lead
     reader.end()
     if run.count == 0 or run.first + run.count >= 1 << 64:
         raise Malformed("no sequences, or too high ones")

@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
 from bundle import ORIGIN, PROOF, leaf_hash, node
 from entries import MAGIC, read_attach, read_head, read_run, read_segment
 from records import chained, split
-from store import fingerprint, zstd
+from seal import identities, open_frames, read_seal, seal_frames, session_key
+from store import ends, fingerprint, zstd
 from wire import sha256
 
-KINDS = {"attach": 1, "run": 2, "head": 3}
+KINDS = {"attach": 1, "run": 2, "head": 3, "seal": 4}
+READERS = {"attach": read_attach, "run": read_run, "head": read_head, "seal": read_seal}
 
 
 def u8(value):
@@ -54,11 +56,20 @@ def attach_message(a):
     ))
 
 
-def run_message(r):
+def run_lead(r):
+    """A run's header as far as its sealed frames are bound to it."""
+    sealed = r.seal is not None
     return b"".join((
-        u8(1), u8(int(r.recovered)), r.signer, r.began, r.session, u64(r.ordinal), u64(r.first),
-        u32(r.count), r.before, r.after, u64(r.first_wall), u64(r.last_wall), u32(r.length),
-        r.payload_digest, u32(r.payload_length),
+        u8(1 + sealed), u8(int(r.recovered) | 2 * int(r.ends)), r.signer, r.began, r.session,
+        u64(r.ordinal), u64(r.first), u32(r.count), r.before, r.after, u64(r.first_wall),
+        u64(r.last_wall), u32(r.length), u32(r.seal) + r.nonce if sealed else b"",
+    ))
+
+
+def seal_message(s):
+    return b"".join((
+        u8(1), s.attach, u32(s.number), u64(s.wall), s.commitment, u32(len(s.recipients)),
+        *(text(recipient) for recipient in s.recipients), u32(len(s.wrapped)), s.wrapped,
     ))
 
 
@@ -75,15 +86,22 @@ def head_message(h):
 class Item:
     """An entry: its body as it is, or parts that are put together when it is written."""
 
-    def __init__(self, entry):
+    def __init__(self, entry, log):
         self.kind = entry.kind
         self.body = entry.body
-        self.parts = {"attach": read_attach, "run": read_run, "head": read_head}[entry.kind](
-            entry.body
-        )
+        self.parts = READERS[entry.kind](entry.body)
         self.frames = None
+        # What is put in the place of what the frames make.
+        self.payload = None
+        if self.kind == "seal":
+            log.secrets[self.parts.attach, self.parts.number] = self.parts.secret(log.known)
         if self.kind == "run":
-            self.frames = list(split(zstd.decompress(self.parts.payload)))
+            payload = self.parts.payload
+            if self.parts.seal is not None:
+                payload = open_frames(
+                    log.key_of(self.parts), self.parts.lead, self.parts.nonce, payload
+                )
+            self.frames = list(split(zstd.decompress(payload)))
 
 
 class Log:
@@ -91,12 +109,19 @@ class Log:
 
     def __init__(self, folder):
         self.folder = folder
+        path = folder / "keys" / "seal.key"
+        self.known = identities(path.read_text()) if path.exists() else []
+        # By attach and number.
+        self.secrets = {}
         self.paths = sorted((folder / "segments").glob("*.seg"))
         self.segments = [
-            [Item(entry) for entry in read_segment(path.read_bytes()).entries]
+            [Item(entry, self) for entry in read_segment(path.read_bytes()).entries]
             for path in self.paths
         ]
         self.log_key = load_pem_private_key((folder / "keys" / "log.key").read_bytes(), None)
+
+    def key_of(self, run):
+        return session_key(self.secrets[run.signer, run.seal], run.signer, run.session)
 
     def items(self, *kinds):
         """Where each entry of these kinds is: (segment, place)."""
@@ -164,13 +189,22 @@ class Resealer:
         self.last[place] = item.parts.first + len(item.frames) - 1
         raw = b"".join(item.frames)
         payload = zstd.compress(raw)
+        sealed = item.parts.seal is not None
         parts = dataclasses.replace(
             item.parts, count=len(item.frames), after=chain, length=len(raw),
             before=bytes(32) if item.parts.first == 0 else before,
-            payload_digest=sha256(payload), payload_length=len(payload),
+            ends=sealed and ends(item.frames),
         )
-        message = run_message(parts)
+        lead = run_lead(parts)
+        if sealed:
+            payload = seal_frames(self.log.key_of(parts), lead, parts.nonce, payload)
+        payload = item.payload or payload
+        message = lead + sha256(payload) + u32(len(payload))
         return message + sign(self.key, "chaperone run v1", message) + payload
+
+    def seal(self, item, _number, _before, _so_far):
+        message = seal_message(item.parts)
+        return message + sign(self.key, "chaperone seal v1", message)
 
     def head(self, item, number, _before, so_far):
         parts = item.parts
@@ -252,7 +286,8 @@ def cluster_bundle(folder, rng):
     """A bundle of one pod's store in a log with other leaves around it: its files, the log's key
     as PEM, and the note of an earlier checkpoint."""
     log_key = Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
-    store = public(Log(folder).log_key)
+    log = Log(folder)
+    store = public(log.log_key)
     pod = {"namespace": "shop", "pod": "report-1", "uid": "0-1-2", "account": "report"}
     things = [("Certificate", 0, 0, 1, certificate(log_key, store, pod))]
     for number, path in enumerate(sorted((folder / "segments").glob("*.seg")), 1):
@@ -279,6 +314,11 @@ def cluster_bundle(folder, rng):
         files[f"entries/{index:012}.tlog-proof"] = proof
     files[f"growth/{earlier:012}"] = proof_text("old", earlier, growth_of(earlier, leaves), note)
     files["checkpoint"] = note.encode()
+    runs = [log.item(where).parts for where in log.items("run")]
+    keys = {(r.signer, r.seal, r.session): log.key_of(r) for r in runs if r.seal is not None}
+    files["data.keys"] = "".join(
+        f"{a.hex()} {n} {s.hex()} {key.hex()}\n" for (a, n, s), key in sorted(keys.items())
+    ).encode()
     pem = log_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     files["log.pub"] = pem
     manifest = {

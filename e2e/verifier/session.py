@@ -15,6 +15,8 @@ class Session:
         self.next = 0
         self.chain = None
         self.ended = False
+        # Not all of it could be opened: from there on only headers are looked at.
+        self.blind = False
         # Of each intent: whether commands may follow it.
         self.intents = {}
         # How often each approval is granted and not redeemed, and which intent redeemed which.

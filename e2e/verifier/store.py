@@ -14,7 +14,8 @@ except ImportError:
 
 from wire import Break, Malformed, Reader, sha256
 from entries import read_attach, read_head, read_run, read_segment, require, signed_by
-from records import first_frame, read_header
+from records import KINDS, chained, first_frame, read_header, split
+from seal import Ring, identities, open_frames, read_seal, session_key
 from session import Session
 import spool
 
@@ -44,7 +45,10 @@ class Life:
         # By ordinal; those that ended leave at the next head.
         self.sessions = {}
         self.highest = 0
+        # None after a session that could not be opened.
         self.last_start = bytes(32)
+        # The secrets of its seals, in order; None where there is no key.
+        self.secrets = []
         self.heads = []
         self.detached = False
         self.active = False
@@ -53,9 +57,12 @@ class Life:
 class Store:
     """Reads a store in the order of its log; raises the first Break."""
 
-    def __init__(self, folder, key=None, latest=True):
+    def __init__(self, folder, key=None, latest=True, ring=None):
         self.folder = folder
         self.key = key
+        self.given = ring or Ring()
+        self.known = list(self.given.known)
+        self.sealed = []
         self.key_given = key is not None
         # Whether a copy of the newest head is kept beside the log.
         self.has_latest = latest
@@ -75,6 +82,10 @@ class Store:
         for path, attach, batches in spool.files(self.folder):
             self.placed(f"spool/{path.name}", self.spool, attach, batches)
 
+    def asked_and_sealed(self):
+        """Whether any session could not be opened."""
+        return bool(self.sealed)
+
     def placed(self, file, check, *arguments):
         """Runs a check; what it finds is in this file."""
         try:
@@ -87,6 +98,7 @@ class Store:
     def keys(self):
         self.placed("keys/log.pub", self.log_public)
         self.placed("keys/log.key", self.log_private)
+        self.placed("keys/seal.key", self.seal_key)
         self.placed("keys/digest.key", self.digest_key)
 
     def log_public(self):
@@ -109,6 +121,14 @@ class Store:
         except ValueError as error:
             raise Break("KeyMismatch", str(error)) from error
         require(self.key == there, "KeyMismatch", "not the private half of the log key")
+
+    def seal_key(self):
+        path = self.folder / "keys" / "seal.key"
+        if path.exists():
+            try:
+                self.known += identities(path.read_bytes().decode())
+            except (ValueError, Malformed) as error:
+                raise Break("KeyMismatch", str(error)) from error
 
     def digest_key(self):
         path = self.folder / "keys" / "digest.key"
@@ -142,6 +162,8 @@ class Store:
                 self.attach(entry, segment, at)
             elif entry.kind == "run":
                 self.run(entry)
+            elif entry.kind == "seal":
+                self.seal(entry)
             else:
                 self.head(entry, segment)
         require(segment.unsound is None, "SegmentChanged", segment.unsound)
@@ -171,6 +193,22 @@ class Store:
                 "digest.key is another")
         self.lives.append(Life(attach))
 
+    def seal(self, entry):
+        try:
+            seal = read_seal(entry.body)
+        except Malformed as error:
+            raise Break("SealInvalid", str(error)) from error
+        life = self.life
+        require(life and seal.attach == life.attach.id and not life.detached,
+                "EntryMisplaced", "of another attach")
+        require(signed_by(life.attach.key, "chaperone seal v1", seal.message, seal.signature),
+                "SignatureInvalid", "not signed by the attach")
+        require(seal.number == len(life.secrets) + 1, "SealInvalid", "another was to be next")
+        try:
+            life.secrets.append(seal.secret(self.known))
+        except Malformed as error:
+            raise Break("SealInvalid", str(error)) from error
+
     def run(self, entry):
         try:
             run = read_run(entry.body)
@@ -181,6 +219,9 @@ class Store:
             session = self.followed(life, run)
         except Break as found:
             raise found.placed(run.session, run.first)
+        if payload is None or session.blind:
+            self.unread(life, session, run, payload)
+            return
         self.bytes += len(payload)
         walls = []
         while payload:
@@ -195,6 +236,19 @@ class Store:
                 "the chain after it is another", run.session, run.last)
         require((walls[0], walls[-1]) == (run.first_wall, run.last_wall), "RunChanged",
                 "other times", run.session, run.last)
+        require(run.seal is None or run.ends == session.ended, "RunChanged",
+                "another end", run.session, run.last)
+
+    def unread(self, life, session, run, payload):
+        """A run of which only the header is held against the rest."""
+        if run.first == 0:
+            life.last_start = None
+        if not session.blind:
+            self.sealed.append(session.id)
+        session.blind = True
+        session.next = run.last + 1
+        session.chain = run.after
+        session.ended = run.ends if run.seal is not None else ends(list(split(payload)))
 
     def believed(self, run):
         """The life that a run's session began in, and its frames: all that its header claims."""
@@ -207,15 +261,35 @@ class Store:
         life = self.lives[-2] if run.recovered and len(self.lives) > 1 else current
         require(run.began == life.attach.id and run.recovered == (run.began != run.signer),
                 "EntryMisplaced", "its session began elsewhere")
+        compressed = self.unsealed(run)
+        if compressed is None:
+            return life, None
         require(run.length <= MAX_RUN, "RunChanged", "too long")
         try:
             unpacker = zstd.ZstdDecompressor()
-            payload = unpacker.decompress(run.payload, max_length=run.length + 1)
+            payload = unpacker.decompress(compressed, max_length=run.length + 1)
         except zstd.ZstdError as error:
             raise Break("RunChanged", str(error)) from error
         require(unpacker.eof and not unpacker.unused_data and len(payload) == run.length,
                 "RunChanged", "it decompresses to another length")
         return life, payload
+
+    def unsealed(self, run):
+        """The compressed frames; None where there is no key to them."""
+        if run.seal is None:
+            return run.payload
+        secrets = self.life.secrets
+        require(0 < run.seal <= len(secrets), "SealInvalid", "its seal is not there")
+        secret, key = secrets[run.seal - 1], None
+        if secret is not None:
+            key = session_key(secret, run.signer, run.session)
+        given = self.given.keys.get((run.signer, run.seal, run.session))
+        if key is None and given is None:
+            return None
+        opened = open_frames(key or given, run.lead, run.nonce, run.payload)
+        reason = "KeyMismatch" if key is None else "SealBroken"
+        require(opened is not None, reason, "it does not open")
+        return opened
 
     def followed(self, life, run):
         """The session that a run goes on, if it does."""
@@ -244,7 +318,7 @@ class Store:
 
     def frame(self, life, session, raw):
         if session.take(raw) == "SessionStart":
-            require(session.previous_start == life.last_start, "SessionMissing",
+            require(life.last_start in (None, session.previous_start), "SessionMissing",
                     "it names another session before it", session.id, 0)
             life.last_start = session.chain
         self.records += 1
@@ -321,9 +395,25 @@ class Store:
         if session is None or first != session.next:
             return
         session.follows(first, before)
+        if session.blind:
+            session.next = first + len(frames)
+            session.chain = chained_all(before if first else None, frames)
+            session.ended = ends(frames)
+            return
         for raw in frames:
             self.frame(life, session, raw)
             self.unproven += 1
+
+
+def ends(frames):
+    """Whether the last of these ends its session."""
+    return KINDS.get(read_header(frames[-1]).kind) == "SessionEnd"
+
+
+def chained_all(chain, frames):
+    for raw in frames:
+        chain = chained(chain, raw)
+    return chain
 
 
 def read_latest(data):

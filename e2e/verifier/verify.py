@@ -11,16 +11,21 @@ import sys
 from pathlib import Path
 
 from bundle import Bundle
+from entries import read_run, signed_by
 from records import chained, read_body, read_header
-from store import Store, fingerprint, public_key
+from seal import (
+    Identity, Ring, identity_file, open_frames, read_seal, seal_frames, session_key,
+)
+from store import Store, fingerprint, public_key, zstd
 from wire import Break
 
-def verify(path, key, note):
+
+def verify(path, key, note, known):
     if path.is_dir():
-        checked = Store(path, key)
+        checked = Store(path, key, ring=Ring(known))
         stores = [checked]
     else:
-        checked = Bundle(path, key, note)
+        checked = Bundle(path, key, note, Ring(known))
         stores = checked.stores
     found = None
     try:
@@ -29,10 +34,11 @@ def verify(path, key, note):
         found = broken.view()
     return {
         "ok": found is None,
-        "level": "full",
+        "level": "outer" if checked.asked_and_sealed() else "full",
         "key": fingerprint(checked.key) if checked.key else "",
         "attaches": sum(len(store.lives) for store in stores),
         "sessions": sum(len(store.session_ids) for store in stores),
+        "sealed": sum(len(store.sealed) for store in stores),
         "records": sum(store.records for store in stores),
         "unproven": sum(store.unproven for store in stores),
         "bytes": sum(store.bytes for store in stores),
@@ -40,9 +46,9 @@ def verify(path, key, note):
     }
 
 
-def vectors(path):
+def vectors(lines):
     """Reads the frames of `vectors/frames.txt`; the kinds whose chain and body are as said."""
-    lines = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]
+    lines = [line.split() for line in lines if not line.startswith("#")]
     chain, good = None, []
     for sequence, (kind, frame, after) in enumerate(lines):
         raw = bytes.fromhex(frame)
@@ -54,21 +60,46 @@ def vectors(path):
     return good
 
 
+def seal_vectors(lines):
+    """Follows `vectors/seal.txt` from its identity to the frames; what is as said."""
+    values = dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+    raw = {name: bytes.fromhex(text) for name, text in values.items() if name != "identity"}
+    seal = read_seal(raw["seal"])
+    secret = seal.secret([Identity(values["identity"])])
+    run = read_run(raw["run"])
+    key = session_key(secret, run.signer, run.session)
+    compressed = open_frames(key, run.lead, run.nonce, run.payload)
+    again = seal_frames(key, run.lead, run.nonce, compressed)
+    signer = raw["attach-key"]
+    holds = signed_by(signer, "chaperone seal v1", seal.message, seal.signature)
+    holds = holds and signed_by(signer, "chaperone run v1", run.message, run.signature)
+    found = {
+        "commitment": seal.commitment, "secret": secret, "key": key, "compressed": compressed,
+        "frames": zstd.decompress(compressed),
+    }
+    good = [name for name, value in found.items() if raw[name] == value]
+    return good + ["run"] * (again == run.payload) + ["signatures"] * holds
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--note", type=Path)
+    parser.add_argument("--identity", type=Path)
     parser.add_argument("paths", type=Path, nargs="*")
     arguments = parser.parse_args()
     if arguments.vectors:
-        print(json.dumps(vectors(arguments.vectors)))
+        lines = arguments.vectors.read_text().splitlines()
+        sealed = arguments.vectors.name == "seal.txt"
+        print(json.dumps(seal_vectors(lines) if sealed else vectors(lines)))
         return
     key = public_key(arguments.key.read_bytes()) if arguments.key else None
     note = arguments.note.read_bytes() if arguments.note else None
+    known = identity_file(arguments.identity.read_text()) if arguments.identity else []
     good = True
     for path in arguments.paths:
-        verdict = verify(path, key, note)
+        verdict = verify(path, key, note, known)
         good = good and verdict["ok"]
         print(json.dumps(verdict), flush=True)
     sys.exit(0 if good else 1)

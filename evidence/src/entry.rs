@@ -1,4 +1,4 @@
-//! The signed entries of the log: attach certificates, runs, heads.
+//! The signed entries of the log: attach certificates, runs, heads. Seals are in `seal::entry`.
 //!
 //! Each body ends (a run's header ends) with an Ed25519 signature over a domain text and all that
 //! is before it: the attach by the log key, run and head by the attach's own key.
@@ -7,8 +7,14 @@ use crate::codec::{Malformed, Put, Reader};
 use crate::frame::{Hash, sha256};
 use crate::keys::{ATTACH_DOMAIN, HEAD_DOMAIN, RUN_DOMAIN, SIGNATURE, SigningKey, verified};
 use crate::record::{AttachId, SessionId};
+use crate::seal::{KeyName, NONCE};
 
 const VERSION: u8 = 1;
+/// Of a run whose frames are sealed.
+const SEALED: u8 = 2;
+/// Flags of a run; the second one only of a sealed one.
+const RECOVERED: u8 = 1;
+const ENDS: u8 = 2;
 
 /// One life of one sidecar, certified by the log key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +96,17 @@ impl Attach {
     }
 }
 
-/// Consecutive frames of one session, compressed, with a clear header.
+/// What the header of a sealed run says besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Number of the signing attach's Seal entry.
+    pub(crate) seal: u32,
+    pub(crate) nonce: [u8; NONCE],
+    /// Whether its last frame is the session's last: who cannot read it has to know.
+    pub(crate) ends: bool,
+}
+
+/// Consecutive frames of one session, compressed, with a clear header; sealed or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Whether another attach's spool was shipped by this one.
@@ -110,8 +126,7 @@ pub(crate) struct Run {
     pub(crate) last_wall_ns: u64,
     /// Bytes of the frames.
     pub(crate) raw_len: u32,
-    /// SHA-256 of the compressed payload.
-    pub(crate) payload_digest: Hash,
+    pub(crate) sealed: Option<Sealed>,
 }
 
 impl Run {
@@ -121,11 +136,25 @@ impl Run {
             .saturating_add(u64::from(self.count).saturating_sub(1))
     }
 
-    /// Header and signature; the payload follows them in the entry.
-    pub(crate) fn encode(&self, payload_len: usize, key: &SigningKey) -> Option<Vec<u8>> {
+    /// What opens it, if it is sealed.
+    pub(crate) fn key_name(&self) -> Option<KeyName> {
+        self.sealed.map(|sealed| KeyName {
+            attach: self.signer,
+            seal: sealed.seal,
+            session: self.session,
+        })
+    }
+
+    /// The header as far as it is known before the payload is: what a sealed payload is bound to.
+    pub(crate) fn lead(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(320);
-        out.put_u8(VERSION);
-        out.put_u8(u8::from(self.recovered));
+        let mut flags = if self.recovered { RECOVERED } else { 0 };
+        if self.sealed.is_some_and(|sealed| sealed.ends) {
+            flags |= ENDS;
+        }
+        let sealed = self.sealed.is_some();
+        out.put_u8(if sealed { SEALED } else { VERSION });
+        out.put_u8(flags);
         out.put(&self.signer.0);
         out.put(&self.attach.0);
         out.put(&self.session.0);
@@ -137,8 +166,18 @@ impl Run {
         out.put_u64(self.first_wall_ns);
         out.put_u64(self.last_wall_ns);
         out.put_u32(self.raw_len);
-        out.put(&self.payload_digest);
-        out.put_len(payload_len);
+        if let Some(sealed) = &self.sealed {
+            out.put_u32(sealed.seal);
+            out.put(&sealed.nonce);
+        }
+        out
+    }
+
+    /// Header, which begins with `lead`, and signature; the payload follows them in the entry.
+    pub(crate) fn encode(lead: Vec<u8>, payload: &[u8], key: &SigningKey) -> Option<Vec<u8>> {
+        let mut out = lead;
+        out.put(&sha256(&[payload]));
+        out.put_len(payload.len());
         let signature = key.sign(RUN_DOMAIN, &out)?;
         out.put(&signature);
         Some(out)
@@ -147,9 +186,18 @@ impl Run {
     /// Reads a run: its header, the bytes that are signed, the signature, the payload.
     pub(crate) fn decode(body: &[u8]) -> Result<SignedRun<'_>, Malformed> {
         let r = &mut Reader::new(body);
-        version(r)?;
-        let run = Run {
-            recovered: r.flag()?,
+        let sealed = match r.u8()? {
+            VERSION => false,
+            SEALED => true,
+            _ => return Err(UNKNOWN_VERSION),
+        };
+        let known = if sealed { RECOVERED | ENDS } else { RECOVERED };
+        let flags = r.u8()?;
+        if flags > known {
+            return Err(Malformed("flags this reader does not know"));
+        }
+        let mut run = Run {
+            recovered: flags & RECOVERED != 0,
             signer: AttachId(r.array()?),
             attach: AttachId(r.array()?),
             session: SessionId(r.array()?),
@@ -161,8 +209,17 @@ impl Run {
             first_wall_ns: r.u64()?,
             last_wall_ns: r.u64()?,
             raw_len: r.u32()?,
-            payload_digest: r.array()?,
+            sealed: None,
         };
+        if sealed {
+            run.sealed = Some(Sealed {
+                seal: r.u32()?,
+                nonce: r.array()?,
+                ends: flags & ENDS != 0,
+            });
+        }
+        let lead = body.get(..body.len() - r.remaining()).unwrap_or_default();
+        let payload_digest = r.array()?;
         let payload_len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
         let signed = body.get(..body.len() - r.remaining()).unwrap_or_default();
         let signature = r.take(SIGNATURE)?;
@@ -176,6 +233,8 @@ impl Run {
         }
         Ok(SignedRun {
             run,
+            lead,
+            payload_digest,
             signed,
             signature,
             payload,
@@ -186,6 +245,10 @@ impl Run {
 /// A run as found in a segment.
 pub(crate) struct SignedRun<'a> {
     pub(crate) run: Run,
+    /// The header that a sealed payload is bound to.
+    pub(crate) lead: &'a [u8],
+    /// SHA-256 of the payload as it is here.
+    payload_digest: Hash,
     signed: &'a [u8],
     signature: &'a [u8],
     pub(crate) payload: &'a [u8],
@@ -197,16 +260,17 @@ impl SignedRun<'_> {
     }
 
     pub(crate) fn payload_matches(&self) -> bool {
-        sha256(&[self.payload]) == self.run.payload_digest
+        sha256(&[self.payload]) == self.payload_digest
     }
 
-    /// The frames. Never more memory than the longest run a writer makes.
-    pub(crate) fn frames(&self) -> Result<Vec<u8>, Malformed> {
+    /// The frames in a payload that is not sealed, or not any more. Never more memory than the
+    /// longest run a writer makes.
+    pub(crate) fn frames(&self, compressed: &[u8]) -> Result<Vec<u8>, Malformed> {
         let raw_len = usize::try_from(self.run.raw_len).unwrap_or(usize::MAX);
         if raw_len > MAX_RUN {
             return Err(Malformed("a run longer than any writer makes"));
         }
-        let bytes = zstd::bulk::decompress(self.payload, raw_len)
+        let bytes = zstd::bulk::decompress(compressed, raw_len)
             .map_err(|_| Malformed("its payload does not decompress"))?;
         if bytes.len() != raw_len {
             return Err(Malformed(
@@ -334,11 +398,14 @@ fn version(r: &mut Reader<'_>) -> Result<(), Malformed> {
     if r.u8()? == VERSION {
         Ok(())
     } else {
-        Err(Malformed("a version this reader does not know"))
+        Err(UNKNOWN_VERSION)
     }
 }
 
-fn signed_by(body: &[u8], domain: &[u8], public: &[u8; 32]) -> bool {
+const UNKNOWN_VERSION: Malformed = Malformed("a version this reader does not know");
+
+/// Whether the body ends in `public`'s signature over the rest.
+pub(crate) fn signed_by(body: &[u8], domain: &[u8], public: &[u8; 32]) -> bool {
     let at = body.len().saturating_sub(SIGNATURE);
     match body.split_at_checked(at) {
         Some((signed, signature)) => verified(public, domain, signed, signature),

@@ -80,6 +80,11 @@ pub enum StoreError {
     /// More than one session starts with these digits.
     #[error("{0} names more than one session; give more of its digits")]
     Ambiguous(String),
+    /// A session's frames are sealed.
+    #[error(
+        "session {0} is sealed for somebody else; give a key that it was sealed for with --identity"
+    )]
+    Sealed(String),
     /// The store was opened to be read.
     #[error("the store is open read-only")]
     ReadOnly,

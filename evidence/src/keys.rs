@@ -28,6 +28,7 @@ pub(crate) const SIGNATURE: usize = 64;
 pub(crate) const ATTACH_DOMAIN: &[u8] = b"chaperone attach v1\0";
 pub(crate) const RUN_DOMAIN: &[u8] = b"chaperone run v1\0";
 pub(crate) const HEAD_DOMAIN: &[u8] = b"chaperone head v1\0";
+pub(crate) const SEAL_DOMAIN: &[u8] = b"chaperone seal v1\0";
 const DIGEST_KEY_DOMAIN: &[u8] = b"chaperone digest key v1\0";
 
 /// An Ed25519 key that signs.

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`record`]: what is recorded; [`recorder`]: how the sidecar records it;
+//! - [`seal`]: for whom it is sealed, and what opens it;
 //! - [`audit`]: many stores in one cluster's log; [`outbox`]: a store's way there;
 //! - [`store`]: the standalone folder; [`mod@verify`]: whether it is whole; [`read`]: reading it
 //!   back, [`mod@scan`]: all of it in one pass; [`ocsf`]: as security events.
@@ -33,6 +34,7 @@ pub mod recorder;
 mod recover;
 mod replication;
 pub mod scan;
+pub mod seal;
 mod segment;
 mod session;
 mod shipper;
@@ -56,6 +58,7 @@ pub use record::{
 };
 pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Staged, Stats};
 pub use scan::{Origin, Scan, Scanned, Summaries, recent, scan, summaries};
+pub use seal::{Identity, Keyring, Place, Recipient};
 pub use store::{AttachIdentity, DigestKey, SpoolOptions, Store};
 pub use verify::{Break, BreakReason, Level, Note, Report, Selection, TrustedKey, verify};
 

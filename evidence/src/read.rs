@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chaperone_policy::Verdict;
@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Frame};
 use crate::log::Log;
 use crate::record::{AttachId, Record, SessionEnd, SessionId, SessionStart};
+use crate::seal::{Keyring, Place, ShippedKeys, Unsealer};
 use crate::segment::{self, relative_path};
 use crate::spool;
 use crate::store::corrupt;
@@ -80,6 +81,9 @@ pub struct SessionSummary {
     pub findings: u64,
     /// Records.
     pub records: u64,
+    /// Whether its frames are sealed and there was no key for them: then only its id, attach, ordinal,
+    /// times, state and number of records are known.
+    pub sealed: bool,
 }
 
 /// The sessions of a store.
@@ -88,14 +92,15 @@ pub struct Sessions;
 
 impl Sessions {
     /// All sessions, oldest first.
-    pub fn list(dir: &Path) -> Result<Vec<SessionSummary>, StoreError> {
-        let log = Log::open(dir)?;
-        let mut listing = Listing::default();
+    pub fn list(place: impl Into<Place>) -> Result<Vec<SessionSummary>, StoreError> {
+        let place = place.into();
+        let log = Log::open(&place)?;
+        let mut listing = Listing::opened_by(place.keys());
         for &number in &log.segments {
-            let bytes = segment::load(dir, number)?;
+            let bytes = segment::load(&place, number)?;
             listing
                 .segment(&bytes)
-                .map_err(|e| corrupt(dir, relative_path(number), e.0))?;
+                .map_err(|e| corrupt(&place, relative_path(number), e.0))?;
         }
         for file in &log.spool {
             for batch in file.batches().0 {
@@ -106,8 +111,8 @@ impl Sessions {
     }
 
     /// The one session whose id begins with `prefix`.
-    pub fn find(dir: &Path, prefix: &str) -> Result<SessionId, StoreError> {
-        let mut found = Sessions::list(dir)?
+    pub fn find(place: impl Into<Place>, prefix: &str) -> Result<SessionId, StoreError> {
+        let mut found = Sessions::list(place)?
             .into_iter()
             .map(|session| session.id)
             .filter(|id| {
@@ -128,6 +133,7 @@ pub(crate) type Key = (AttachId, u64);
 /// Counts up sessions as their frames come.
 #[derive(Default)]
 pub(crate) struct Listing {
+    unsealer: Unsealer,
     sessions: HashMap<Key, (SessionSummary, bool)>,
     order: Vec<Key>,
     /// Sessions that were taken out, which a spool may still begin again.
@@ -137,6 +143,13 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    pub(crate) fn opened_by(keys: &Arc<Keyring>) -> Listing {
+        Listing {
+            unsealer: Unsealer::new(Arc::clone(keys)),
+            ..Listing::default()
+        }
+    }
+
     pub(crate) fn segment(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         for entry in segment::parse(bytes)?.entries {
             match entry.kind {
@@ -144,9 +157,14 @@ impl Listing {
                     self.last_attach = Attach::decode(entry.body)?.id;
                     self.detached = false;
                 }
+                // One that does not hold opens nothing; verify says so.
+                segment::SEAL => drop(self.unsealer.take_body(entry.body)),
                 segment::RUN => {
                     let signed = Run::decode(entry.body)?;
-                    self.frames(signed.run.attach, &signed.frames()?);
+                    match self.unsealer.readable(&signed)? {
+                        Some(frames) => self.frames(signed.run.attach, &frames),
+                        None => self.sealed(&signed.run),
+                    }
                     if let Some((_, recovered)) = self
                         .sessions
                         .get_mut(&(signed.run.attach, signed.run.ordinal))
@@ -159,6 +177,25 @@ impl Listing {
             }
         }
         Ok(())
+    }
+
+    /// A run of which only the header can be read.
+    fn sealed(&mut self, run: &Run) {
+        let key = (run.attach, run.ordinal);
+        if run.first == 0 && !self.sessions.contains_key(&key) && !self.taken.contains(&key) {
+            self.order.push(key);
+            let session = sealed_summary(run);
+            self.sessions.insert(key, (session, false));
+        }
+        let Some((session, _)) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.sealed = true;
+        session.last_ns = run.last_wall_ns;
+        session.records = run.last().saturating_add(1);
+        if run.sealed.is_some_and(|sealed| sealed.ends) {
+            session.state = State::Ended;
+        }
     }
 
     /// Takes out the sessions that have ended, in the order in which they began.
@@ -264,6 +301,14 @@ pub struct RecoveredTail {
 }
 
 impl Tally {
+    /// One that reads what this process has sealed itself.
+    pub fn with(keys: ShippedKeys) -> Tally {
+        Tally(Listing {
+            unsealer: Unsealer::of_shipped(keys),
+            ..Listing::default()
+        })
+    }
+
     /// Takes the next segment. One that is not sound tells nothing.
     pub fn take(&mut self, segment: &[u8]) -> Told {
         let before: HashMap<Key, u64> = self
@@ -312,7 +357,10 @@ impl Tally {
                     let tail = RecoveredTail {
                         id: run.session,
                         last_ns: run.last_wall_ns,
-                        end: recorded_end(&signed.frames()?),
+                        end: match self.0.unsealer.readable(&signed)? {
+                            Some(frames) => recorded_end(&frames),
+                            None => String::new(),
+                        },
                     };
                     // A long tail is several runs, the last of which says how it came out.
                     tails.retain(|earlier| earlier.id != tail.id);
@@ -345,13 +393,28 @@ fn summary(
     id: SessionId,
     start: SessionStart,
 ) -> SessionSummary {
+    let (ordinal, wall_ns) = (frame.header.ordinal, frame.header.wall_ns);
+    beginning((id, attach, ordinal), start, wall_ns)
+}
+
+fn sealed_summary(run: &Run) -> SessionSummary {
+    let place = (run.session, run.attach, run.ordinal);
+    beginning(place, SessionStart::default(), run.first_wall_ns)
+}
+
+/// A session of which nothing is known but how it began.
+fn beginning(
+    (id, attach, ordinal): (SessionId, AttachId, u64),
+    start: SessionStart,
+    wall_ns: u64,
+) -> SessionSummary {
     SessionSummary {
         id,
         attach,
-        ordinal: frame.header.ordinal,
+        ordinal,
         start,
-        started_ns: frame.header.wall_ns,
-        last_ns: frame.header.wall_ns,
+        started_ns: wall_ns,
+        last_ns: wall_ns,
         state: State::Open,
         end: String::new(),
         allowed: 0,
@@ -362,6 +425,7 @@ fn summary(
         masked: 0,
         findings: 0,
         records: 1,
+        sealed: false,
     }
 }
 
@@ -422,6 +486,7 @@ pub struct Shown {
 /// One session's records in order. Holds one segment at a time, and ends after the first error.
 pub struct Show {
     log: Log,
+    unsealer: Unsealer,
     session: SessionId,
     /// Known once its first frame was seen.
     key: Option<Key>,
@@ -445,10 +510,11 @@ impl std::fmt::Debug for Show {
 }
 
 impl Show {
-    fn new(log: Log, session: SessionId) -> Show {
+    fn new(log: Log, unsealer: Unsealer, session: SessionId) -> Show {
         let segments = log.segments.iter().rev().copied().collect();
         Show {
             log,
+            unsealer,
             session,
             key: None,
             segments,
@@ -466,8 +532,9 @@ impl Show {
         loop {
             if let Some(body) = self.runs.pop_front() {
                 self.frames = Run::decode(&body)
-                    .and_then(|run| run.frames())
-                    .map_err(|e| corrupt(&self.log.dir, segment::FOLDER, e.0))?;
+                    .and_then(|run| self.unsealer.readable(&run))
+                    .map_err(|e| corrupt(&self.log.dir, segment::FOLDER, e.0))?
+                    .ok_or_else(|| StoreError::Sealed(self.session.to_string()))?;
                 self.at = 0;
                 return Ok(true);
             }
@@ -477,6 +544,10 @@ impl Show {
             let bytes = segment::load(&self.log.dir, number)?;
             let bad = |e: Malformed| corrupt(&self.log.dir, relative_path(number), e.0);
             for entry in segment::parse(&bytes).map_err(bad)?.entries {
+                if entry.kind == segment::SEAL {
+                    // One that does not hold opens nothing; verify says so.
+                    drop(self.unsealer.take_body(entry.body));
+                }
                 if entry.kind != segment::RUN {
                     continue;
                 }
@@ -554,8 +625,13 @@ impl Iterator for Show {
 }
 
 /// Opens one session's records.
-pub fn show(dir: &Path, session: &SessionId) -> Result<Show, StoreError> {
-    let mut show = Show::new(Log::open(dir)?, *session);
+///
+/// # Errors
+/// [`StoreError::Sealed`] where no key here opens them.
+pub fn show(place: impl Into<Place>, session: &SessionId) -> Result<Show, StoreError> {
+    let place = place.into();
+    let unsealer = Unsealer::new(Arc::clone(place.keys()));
+    let mut show = Show::new(Log::open(&place)?, unsealer, *session);
     if show.refill()? {
         Ok(show)
     } else {
@@ -617,6 +693,9 @@ impl Iterator for Replay {
 }
 
 /// Opens one session's stream.
-pub fn replay(dir: &Path, session: &SessionId) -> Result<Replay, StoreError> {
-    show(dir, session).map(Replay)
+///
+/// # Errors
+/// As [`show`].
+pub fn replay(place: impl Into<Place>, session: &SessionId) -> Result<Replay, StoreError> {
+    show(place, session).map(Replay)
 }

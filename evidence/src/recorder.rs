@@ -15,6 +15,7 @@ use crate::error::RecordError;
 use crate::frame::{self, Header};
 use crate::keys::DigestKey;
 use crate::record::{MAX_ITEMS, MAX_TEXT, Record, SessionId, SessionStart, SessionStarted};
+use crate::seal::{Recipient, Recipients, ShippedKeys};
 use crate::spool::{BATCH_HEADER, Batch};
 
 pub use crate::session::{Part, Permit, PermitClass, SessionRecorder, Staged};
@@ -47,6 +48,8 @@ pub struct Stats {
 pub struct Recorder {
     pub(crate) engine: Arc<Engine>,
     digest_key: DigestKey,
+    recipients: Recipients,
+    shipped_keys: ShippedKeys,
     /// Held while this sidecar owns the folder.
     folder: Mutex<Option<File>>,
 }
@@ -66,10 +69,17 @@ impl Drop for Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(engine: Arc<Engine>, digest_key: DigestKey, folder: File) -> Recorder {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        digest_key: DigestKey,
+        folder: File,
+        (recipients, shipped_keys): (Recipients, ShippedKeys),
+    ) -> Recorder {
         Recorder {
             engine,
             digest_key,
+            recipients,
+            shipped_keys,
             folder: Mutex::new(Some(folder)),
         }
     }
@@ -152,6 +162,17 @@ impl Recorder {
     /// The segments up to `number` are where the loss of this machine cannot reach them.
     pub fn acknowledged(&self, number: u64) {
         self.engine.replication.acknowledged(number);
+    }
+
+    /// Seals for these from now on: sessions that begin in later segments. Open ones go on as they
+    /// began; where there are no recipients, none is sealed.
+    pub fn seal_for(&self, recipients: &[Recipient]) {
+        self.recipients.replace(recipients);
+    }
+
+    /// The keys of what was shipped, for the one who tells of it; where segments are sent away.
+    pub fn shipped_keys(&self) -> ShippedKeys {
+        self.shipped_keys.clone()
     }
 
     /// Counts for metrics.

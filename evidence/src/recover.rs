@@ -142,6 +142,8 @@ impl Scan {
             }
             segment::RUN => self.run(&Run::decode(entry.body)?.run),
             segment::HEAD => self.head = Head::hash(entry.body),
+            // What the attach before sealed with is not known any more.
+            segment::SEAL => {}
             _ => return Err(Malformed("an unknown kind of entry")),
         }
         Ok(())
@@ -202,7 +204,7 @@ impl Scan {
                     run.extend(&batch);
                 } else {
                     current.insert(batch.ordinal, runs.len());
-                    runs.push(OpenRun::new(tail.session, file.attach, &batch));
+                    runs.push(OpenRun::new(tail.session, file.attach, &batch, None));
                 }
             }
         }

@@ -10,7 +10,6 @@
 //! of the store, and a few dozen bytes a session so that none is told twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::frame;
 use crate::log::Log;
 use crate::read::{Key, Listing, SessionSummary, Shown};
 use crate::record::{AttachId, Record, SessionId, SessionStart};
+use crate::seal::{Place, Unsealer};
 use crate::segment::{self, relative_path};
 use crate::store::corrupt;
 
@@ -71,9 +71,9 @@ impl std::fmt::Debug for Scan {
 ///
 /// # Errors
 /// Where the folder holds no evidence or cannot be read.
-pub fn scan(dir: &Path) -> Result<Scan, StoreError> {
+pub fn scan(place: impl Into<Place>) -> Result<Scan, StoreError> {
     Ok(Scan {
-        source: Frames::open(dir)?,
+        source: Frames::open(&place.into())?,
         open: HashMap::new(),
         ended: HashSet::new(),
         frames: Vec::new(),
@@ -84,6 +84,12 @@ pub fn scan(dir: &Path) -> Result<Scan, StoreError> {
 }
 
 impl Scan {
+    /// How many sessions have been passed over so far, because they are sealed and there is no key
+    /// for them.
+    pub fn sealed(&self) -> usize {
+        self.source.sealed.len()
+    }
+
     fn step(&mut self) -> Result<Option<Scanned>, StoreError> {
         loop {
             let rest = self.frames.get(self.at..).unwrap_or_default();
@@ -191,21 +197,22 @@ impl std::fmt::Debug for Summaries {
 ///
 /// # Errors
 /// Where the folder holds no evidence or cannot be read.
-pub fn summaries(dir: &Path) -> Result<Summaries, StoreError> {
-    recent(dir, usize::MAX)
+pub fn summaries(place: impl Into<Place>) -> Result<Summaries, StoreError> {
+    recent(place, usize::MAX)
 }
 
 /// [`summaries`] of those sessions that began in the newest `segments` segments or later.
 ///
 /// # Errors
 /// As of [`summaries`].
-pub fn recent(dir: &Path, segments: usize) -> Result<Summaries, StoreError> {
-    let log = Log::open(dir)?;
+pub fn recent(place: impl Into<Place>, segments: usize) -> Result<Summaries, StoreError> {
+    let place = place.into();
+    let log = Log::open(&place)?;
     let segments = log.segments.iter().rev().take(segments).copied().collect();
     Ok(Summaries {
         log,
         segments,
-        listing: Listing::default(),
+        listing: Listing::opened_by(place.keys()),
         told: VecDeque::new(),
         finished: false,
     })
@@ -260,6 +267,9 @@ impl Iterator for Summaries {
 /// Stretches of frames in the log's order, each with the attach that its sessions began under.
 struct Frames {
     log: Log,
+    unsealer: Unsealer,
+    /// Sessions of which there were runs that nothing opens.
+    sealed: HashSet<Key>,
     /// Newest first.
     segments: Vec<u64>,
     /// Runs of the segment at hand that are not unpacked yet.
@@ -271,9 +281,11 @@ struct Frames {
 }
 
 impl Frames {
-    fn open(dir: &Path) -> Result<Frames, StoreError> {
-        let log = Log::open(dir)?;
+    fn open(place: &Place) -> Result<Frames, StoreError> {
+        let log = Log::open(place)?;
         Ok(Frames {
+            unsealer: Unsealer::new(Arc::clone(place.keys())),
+            sealed: HashSet::new(),
             segments: log.segments.iter().rev().copied().collect(),
             log,
             runs: VecDeque::new(),
@@ -287,7 +299,13 @@ impl Frames {
             if let Some(body) = self.runs.pop_front() {
                 let bad = |e: Malformed| corrupt(&self.log.dir, segment::FOLDER, e.0);
                 let signed = Run::decode(&body).map_err(bad)?;
-                return Ok(Some((signed.run.attach, signed.frames().map_err(bad)?)));
+                match self.unsealer.readable(&signed).map_err(bad)? {
+                    Some(frames) => return Ok(Some((signed.run.attach, frames))),
+                    None => {
+                        self.sealed.insert((signed.run.attach, signed.run.ordinal));
+                        continue;
+                    }
+                }
             }
             let Some(number) = self.segments.pop() else {
                 return Ok(self.spooled());
@@ -295,11 +313,14 @@ impl Frames {
             let bytes = segment::load(&self.log.dir, number)?;
             let segment = segment::parse(&bytes)
                 .map_err(|e| corrupt(&self.log.dir, relative_path(number), e.0))?;
-            let runs = segment
-                .entries
-                .iter()
-                .filter(|entry| entry.kind == segment::RUN);
-            self.runs.extend(runs.map(|entry| entry.body.to_vec()));
+            for entry in &segment.entries {
+                match entry.kind {
+                    // One that does not hold opens nothing; verify says so.
+                    segment::SEAL => drop(self.unsealer.take_body(entry.body)),
+                    segment::RUN => self.runs.push_back(entry.body.to_vec()),
+                    _ => {}
+                }
+            }
         }
     }
 

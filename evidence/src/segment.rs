@@ -1,5 +1,5 @@
-//! Segments: the files that hold the log. An entry is an attach, a run or a head; each is signed,
-//! and each segment names the digest of the one before it.
+//! Segments: the files that hold the log. An entry is an attach, a run, a head or a seal; each is
+//! signed, and each segment names the digest of the one before it.
 //!
 //! ```text
 //! segment = "CHSEG1\r\n" · number u64 · previous digest [32] · entry … · end
@@ -25,6 +25,7 @@ const MAGIC: &[u8; 8] = b"CHSEG1\r\n";
 pub(crate) const ATTACH: u8 = 1;
 pub(crate) const RUN: u8 = 2;
 pub(crate) const HEAD: u8 = 3;
+pub(crate) const SEAL: u8 = 4;
 const END: u8 = 0;
 const SEGMENT_HEADER: usize = 48;
 /// Largest entry body a reader takes.

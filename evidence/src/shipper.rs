@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use zstd::bulk::Compressor;
 
+use crate::clock::Environment;
 use crate::codec;
 use crate::engine::Engine;
 use crate::entry::{Head, Run, Tail};
-use crate::frame::{Hash, NO_HASH, sha256};
+use crate::frame::{Hash, NO_HASH};
 use crate::keys::SigningKey;
 use crate::record::{AttachId, MAX_FRAME, SessionId};
+use crate::seal::{ActiveSeal, DataKey, KeyName, Recipients, RunKey, SealState, ShippedKeys};
 use crate::segment::{self, SegmentWriter};
 use crate::spool::{self, At, BATCH_HEADER, FILE_HEADER, Found, batch_at};
 
@@ -51,10 +53,11 @@ pub(crate) struct LogState {
     closed: BTreeMap<u64, Tail>,
     /// Whether anything happened since the last head.
     changed: bool,
+    seal: SealState,
 }
 
 impl LogState {
-    pub(crate) fn new(segment: u64, digest: Hash) -> LogState {
+    pub(crate) fn new(segment: u64, digest: Hash, seal: SealState) -> LogState {
         LogState {
             segment,
             digest,
@@ -66,6 +69,7 @@ impl LogState {
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
             changed: false,
+            seal,
         }
     }
 }
@@ -86,6 +90,9 @@ pub(crate) struct Shipper {
     state: LogState,
     at: u64,
     compressor: Compressor<'static>,
+    recipients: Recipients,
+    /// Told of the keys of what is sent away.
+    shipped_keys: ShippedKeys,
     latest_stale: bool,
 }
 
@@ -95,6 +102,7 @@ impl Shipper {
         dir: PathBuf,
         key: SigningKey,
         attach_body: Vec<u8>,
+        (recipients, shipped_keys): (Recipients, ShippedKeys),
         mut state: LogState,
     ) -> io::Result<Shipper> {
         state.head_ns = engine.environment.clock.monotonic_ns();
@@ -107,6 +115,8 @@ impl Shipper {
             state,
             at: FILE_HEADER as u64,
             compressor: Compressor::new(ZSTD_LEVEL)?,
+            recipients,
+            shipped_keys,
             latest_stale: false,
         })
     }
@@ -187,6 +197,7 @@ impl Shipper {
         };
         let mut writer: Option<SegmentWriter> = None;
         let (mut spool_bytes, mut frame_bytes) = (0, 0);
+        let mut keys = Vec::new();
         let windows = if self.engine.options.replicate {
             1
         } else {
@@ -197,13 +208,20 @@ impl Shipper {
             if len == 0 {
                 break;
             }
-            let runs = self.runs(&window, len, &mut state)?;
             let writer = match &mut writer {
                 Some(writer) => writer,
-                None => writer.insert(self.create(&state)?),
+                None => {
+                    let writer = writer.insert(self.create(&state)?);
+                    self.begin_seal(writer, &mut state)?;
+                    writer
+                }
             };
+            let runs = self.runs(&window, len, &mut state)?;
             for run in runs.into_values().flatten() {
                 frame_bytes += run.frames.len() as u64;
+                if self.engine.options.replicate {
+                    keys.extend(run.opened_by(self.attach));
+                }
                 self.write_run(writer, run)?;
             }
             spool_bytes += len as u64;
@@ -224,6 +242,8 @@ impl Shipper {
         state.segment += 1;
         self.state = state;
         self.at = cursor.at;
+        // Before anybody hears of the segment.
+        self.shipped_keys.add(self.state.segment, keys);
         self.engine
             .shipped(self.state.segment, spool_bytes, cursor.files);
         self.engine
@@ -243,6 +263,18 @@ impl Shipper {
     fn create(&self, state: &LogState) -> io::Result<SegmentWriter> {
         let disk = self.engine.environment.disk.as_ref();
         SegmentWriter::create(disk, &self.dir, state.segment + 1, &state.digest)
+    }
+
+    /// Begins a new seal where one is due, before the sessions that begin under it.
+    fn begin_seal(&self, writer: &mut SegmentWriter, state: &mut LogState) -> io::Result<()> {
+        let environment = &self.engine.environment;
+        let body = state
+            .seal
+            .renew(&self.recipients, self.attach, environment, &self.key)?;
+        match body {
+            Some(body) => writer.entry(segment::SEAL, &[&body]),
+            None => Ok(()),
+        }
     }
 
     /// Reads whole batches from the cursor on and moves it. Length 0: there are none.
@@ -291,20 +323,27 @@ impl Shipper {
                 return Err(self.engine.changed_underneath());
             };
             rest = rest.get(batch.len..).unwrap_or_default();
-            let Some(session) = state.take(&batch) else {
+            let Some((session, key)) = state.take(&batch) else {
                 return Err(self.engine.changed_underneath());
             };
             let list = runs.entry(batch.ordinal).or_default();
             match list.last_mut() {
                 Some(run) => run.extend(&batch),
-                None => list.push(OpenRun::new(session, self.attach, &batch)),
+                None => list.push(OpenRun::new(session, self.attach, &batch, key)),
             }
         }
         Ok(runs)
     }
 
     fn write_run(&mut self, writer: &mut SegmentWriter, run: OpenRun) -> io::Result<()> {
-        let (header, payload) = run.sealed(self.attach, false, &self.key, &mut self.compressor)?;
+        let environment = &self.engine.environment;
+        let (header, payload) = run.finish(
+            self.attach,
+            false,
+            &self.key,
+            &mut self.compressor,
+            environment,
+        )?;
         writer.entry(segment::RUN, &[&header, &payload])
     }
 
@@ -399,14 +438,17 @@ fn unchecked_batch(bytes: &[u8]) -> Option<Found<'_>> {
 }
 
 impl LogState {
-    /// Takes a batch into the sessions' tails. None if it does not follow what is known.
-    fn take(&mut self, batch: &Found<'_>) -> Option<SessionId> {
+    /// Takes a batch into the sessions' tails: its session, and what its run is sealed with. None if
+    /// it does not follow what is known.
+    fn take(&mut self, batch: &Found<'_>) -> Option<(SessionId, Option<RunKey>)> {
         let session = if batch.first == 0 {
             if self.highest + 1 != batch.ordinal {
                 return None;
             }
             self.highest = batch.ordinal;
-            spool::session_id(batch)?
+            let session = spool::session_id(batch)?;
+            self.seal.begin(batch.ordinal, session)?;
+            session
         } else {
             let tail = self.open.get(&batch.ordinal)?;
             if tail.sequence + 1 != batch.first || tail.hash != batch.previous {
@@ -421,14 +463,16 @@ impl LogState {
             sequence: last.header.sequence,
             hash: batch.last_hash,
         };
-        if last.header.kind == codec::SESSION_END {
+        let ends = last.header.kind == codec::SESSION_END;
+        let key = self.seal.key(batch.ordinal, ends);
+        if ends {
             self.open.remove(&batch.ordinal);
             self.closed.insert(batch.ordinal, tail);
         } else {
             self.open.insert(batch.ordinal, tail);
         }
         self.changed = true;
-        Some(session)
+        Some((session, key))
     }
 }
 
@@ -444,12 +488,21 @@ pub(crate) struct OpenRun {
     last_hash: Hash,
     first_wall_ns: u64,
     last_wall_ns: u64,
+    /// Whether its last frame is the session's last.
+    ends: bool,
+    key: Option<RunKey>,
     pub(crate) frames: Vec<u8>,
 }
 
 impl OpenRun {
-    /// A run that begins with `batch`, of a session that began under `attach`.
-    pub(crate) fn new(session: SessionId, attach: AttachId, batch: &Found<'_>) -> OpenRun {
+    /// A run that begins with `batch`, of a session that began under `attach`; sealed with `key`,
+    /// where there is one.
+    pub(crate) fn new(
+        session: SessionId,
+        attach: AttachId,
+        batch: &Found<'_>,
+        key: Option<RunKey>,
+    ) -> OpenRun {
         let first_wall_ns = spool::first_frame(batch).map_or(0, |frame| frame.header.wall_ns);
         let mut run = OpenRun {
             session,
@@ -461,6 +514,8 @@ impl OpenRun {
             last_hash: batch.last_hash,
             first_wall_ns,
             last_wall_ns: first_wall_ns,
+            ends: false,
+            key,
             frames: Vec::with_capacity(batch.frames.len()),
         };
         run.extend(batch);
@@ -474,18 +529,37 @@ impl OpenRun {
         self.last_hash = batch.last_hash;
         if let Some(last) = spool::last_frame(batch) {
             self.last_wall_ns = last.header.wall_ns;
+            self.ends = last.header.kind == codec::SESSION_END;
         }
     }
 
+    /// Has it sealed under this secret. False where it cannot be.
+    pub(crate) fn seal_under(&mut self, seal: &ActiveSeal) -> bool {
+        self.key = seal.key(self.session);
+        self.key.is_some()
+    }
+
+    /// What opens it once `signer` has signed it, if it is sealed, and whether it is the last of its
+    /// session.
+    pub(crate) fn opened_by(&self, signer: AttachId) -> Option<(KeyName, DataKey, bool)> {
+        let key = self.key.as_ref()?;
+        Some((key.name(signer, self.session), key.key().clone(), self.ends))
+    }
+
     /// Header with signature, and payload.
-    pub(crate) fn sealed(
+    pub(crate) fn finish(
         self,
         signer: AttachId,
         recovered: bool,
         key: &SigningKey,
         compressor: &mut Compressor<'_>,
+        environment: &Environment,
     ) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let payload = compressor.compress(&self.frames)?;
+        let mut payload = compressor.compress(&self.frames)?;
+        let sealed = match &self.key {
+            Some(key) => Some(key.header(environment, self.ends)?),
+            None => None,
+        };
         let run = Run {
             recovered,
             signer,
@@ -499,10 +573,16 @@ impl OpenRun {
             first_wall_ns: self.first_wall_ns,
             last_wall_ns: self.last_wall_ns,
             raw_len: u32::try_from(self.frames.len()).unwrap_or(u32::MAX),
-            payload_digest: sha256(&[&payload]),
+            sealed,
         };
-        let header = run
-            .encode(payload.len(), key)
+        let lead = run.lead();
+        if let (Some(with), Some(sealed)) = (&self.key, sealed) {
+            payload = with
+                .key()
+                .seal(&lead, sealed.nonce, payload)
+                .ok_or_else(|| io::Error::other("cannot seal a run"))?;
+        }
+        let header = Run::encode(lead, &payload, key)
             .ok_or_else(|| io::Error::other("cannot sign a run"))?;
         Ok((header, payload))
     }

@@ -5,6 +5,7 @@
 //! keys/log.key          Ed25519 key that certifies each attach        0600
 //! keys/log.pub          its public half, what an auditor keeps
 //! keys/digest.key       HMAC key of command digests                   0600
+//! keys/seal.key         identities of age that open what is sealed     0600
 //! segments/<n>.seg      the log
 //! latest                copy of the newest attach and head
 //! spool/<n>             frames not shipped yet
@@ -27,6 +28,9 @@ use crate::keys::{self, SigningKey};
 use crate::record::{AttachId, MAX_TEXT};
 use crate::recorder::Recorder;
 use crate::recover::{self, Left};
+use crate::seal::{
+    Identity, Recipient, Recipients, SEAL_KEY, SealState, ShippedKeys, read_identities,
+};
 use crate::segment;
 use crate::shipper::{LogState, Shipper, publish};
 use crate::spool::{self, BATCH_HEADER, FILE_HEADER};
@@ -64,6 +68,8 @@ pub struct SpoolOptions {
     pub reserve: u64,
     /// How long an intent may wait for its durability.
     pub deadline: Duration,
+    /// Whom new sessions are sealed for, at most [`crate::seal::MAX_RECIPIENTS`]; none: they are not.
+    pub recipients: Vec<Recipient>,
     /// Whether the store's segments are sent away ([`crate::outbox::Outbox`]): only then can
     /// Replicated be served, and is not served as Synced.
     pub replicate: bool,
@@ -76,6 +82,7 @@ impl Default for SpoolOptions {
             files: 4,
             reserve: 4 * 1024 * 1024,
             deadline: Duration::from_secs(5),
+            recipients: Vec::new(),
             replicate: false,
         }
     }
@@ -214,6 +221,25 @@ impl Store {
         &self.digest_key
     }
 
+    /// The recipient of the store's own key file, which is made if it is missing: whoever may read
+    /// the folder can then read what is sealed for it.
+    ///
+    /// # Errors
+    /// Where the file cannot be made, or is not what it should be.
+    pub fn own_recipient(&self) -> Result<Recipient, StoreError> {
+        if let Some(identity) = read_identities(&self.dir)?.last() {
+            return Ok(identity.recipient());
+        }
+        let identity = Identity::generate(self.environment.entropy.as_ref())
+            .ok_or(StoreError::Crypto("no randomness"))?;
+        let path = self.dir.join(SEAL_KEY);
+        let mut text = identity.to_text();
+        text.push('\n');
+        publish(self.environment.disk.as_ref(), &path, text.as_bytes())
+            .map_err(|e| StoreError::io("write", &path, e))?;
+        Ok(identity.recipient())
+    }
+
     /// Verifies and ships what a crash left, certifies a new attach and starts its recorder.
     pub fn attach(
         self,
@@ -243,7 +269,11 @@ impl Store {
         let body = certificate
             .encode(&log)
             .ok_or(StoreError::Crypto("cannot sign the attach"))?;
-        let state = first_segments(&dir, &environment, left, id, &key, &body)?;
+        let recipients = Recipients::new(options.recipients.clone());
+        let shipped = ShippedKeys::default();
+        let told = options.replicate.then_some(&shipped);
+        let signer = (id, &key, body.as_slice());
+        let state = first_segments(&dir, &environment, left, signer, &recipients, told)?;
         let latest = dir.join(segment::LATEST);
         publish(
             environment.disk.as_ref(),
@@ -254,8 +284,10 @@ impl Store {
         remove_old_spool(&dir)?;
         let engine = Arc::new(Engine::create(&dir, environment, options, id)?);
         engine.replication.published(state.segment, 0);
-        start_threads(&engine, dir, key, body, state)?;
-        Ok(Arc::new(Recorder::new(engine, self.digest_key, folder)))
+        let sealing = (recipients, shipped);
+        start_threads(&engine, dir, key, body, sealing.clone(), state)?;
+        let recorder = Recorder::new(engine, self.digest_key, folder, sealing);
+        Ok(Arc::new(recorder))
     }
 }
 
@@ -264,9 +296,9 @@ fn first_segments(
     dir: &Path,
     environment: &Environment,
     left: Left,
-    id: AttachId,
-    key: &SigningKey,
-    certificate: &[u8],
+    (id, key, certificate): (AttachId, &SigningKey, &[u8]),
+    recipients: &Recipients,
+    shipped: Option<&ShippedKeys>,
 ) -> Result<LogState, StoreError> {
     let number = left.segment + 1;
     let path = dir.join(segment::relative_path(number));
@@ -275,14 +307,28 @@ fn first_segments(
     let disk = environment.disk.as_ref();
     let mut writer = segment::SegmentWriter::create(disk, dir, number, &left.digest).map_err(io)?;
     writer.entry(segment::ATTACH, &[certificate]).map_err(io)?;
-    for run in left.runs {
-        let (header, payload) = run.sealed(id, true, key, &mut compressor).map_err(io)?;
+    let mut seal = SealState::default();
+    let body = seal.renew(recipients, id, environment, key).map_err(io)?;
+    if let Some(body) = body {
+        writer.entry(segment::SEAL, &[&body]).map_err(io)?;
+    }
+    for mut run in left.runs {
+        if seal.active().is_some_and(|active| !run.seal_under(active)) {
+            return Err(StoreError::Crypto("cannot seal what was recovered"));
+        }
+        if let (Some(shipped), Some((name, key, _))) = (shipped, run.opened_by(id)) {
+            // Nothing more of it comes under this attach.
+            shipped.add(number, [(name, key, true)]);
+        }
+        let (header, payload) = run
+            .finish(id, true, key, &mut compressor, environment)
+            .map_err(io)?;
         writer
             .entry(segment::RUN, &[&header, &payload])
             .map_err(io)?;
     }
     let digest = writer.publish().map_err(io)?;
-    Ok(LogState::new(number, digest))
+    Ok(LogState::new(number, digest, seal))
 }
 
 fn start_threads(
@@ -290,10 +336,18 @@ fn start_threads(
     dir: PathBuf,
     key: SigningKey,
     certificate: Vec<u8>,
+    sealing: (Recipients, ShippedKeys),
     state: LogState,
 ) -> Result<(), StoreError> {
-    let shipper = Shipper::new(Arc::clone(engine), dir.clone(), key, certificate, state)
-        .map_err(|e| StoreError::io("start shipping from", &dir, e))?;
+    let shipper = Shipper::new(
+        Arc::clone(engine),
+        dir.clone(),
+        key,
+        certificate,
+        sealing,
+        state,
+    )
+    .map_err(|e| StoreError::io("start shipping from", &dir, e))?;
     let syncing = Arc::clone(engine);
     let spawned = std::thread::Builder::new()
         .name("evidence-sync".into())

@@ -8,8 +8,10 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use chaperone_evidence::clock::SystemEntropy;
 use chaperone_evidence::*;
 use chaperone_policy::{Durability, Verdict};
 use support::*;
@@ -119,8 +121,31 @@ async fn without_an_acknowledgement_it_is_refused_then_at_once_and_the_rest_goes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tally_tells_every_session_as_it_stands() {
+    tally(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tally_tells_of_what_its_own_process_sealed() {
+    let auditor = Identity::generate(&SystemEntropy).unwrap();
+    tally(&[auditor.recipient()]).await;
+}
+
+async fn tally(recipients: &[Recipient]) {
     let dir = tempfile::tempdir().unwrap();
-    let recorder = attach(dir.path());
+    let away = SpoolOptions {
+        recipients: recipients.to_vec(),
+        ..replicating(Duration::from_secs(30))
+    };
+    let store = Store::open(dir.path()).unwrap();
+    let recorder = store.attach(identity(), away).unwrap();
+    let replicated = Arc::clone(&recorder);
+    tokio::spawn(async move {
+        let mut segments = replicated.segments();
+        while segments.changed().await.is_ok() {
+            let newest = *segments.borrow_and_update();
+            replicated.acknowledged(newest);
+        }
+    });
     let (ended, _) = full_session(&recorder, 1).await;
     let mut open = recorder.begin(start(2)).unwrap();
     let _ = open
@@ -132,16 +157,23 @@ async fn a_tally_tells_every_session_as_it_stands() {
         .unwrap();
     shipped(&recorder).await;
     let mut outbox = Outbox::open(dir.path()).unwrap();
-    let mut tally = Tally::default();
+    let keys = recorder.shipped_keys();
+    let mut tally = Tally::with(keys.clone());
+    // Another process has no key, and must not take headers for all there is.
+    let mut other = Tally::default();
     let mut told = std::collections::BTreeMap::new();
     while let Some(next) = outbox.unsent().unwrap() {
+        let blind = other.take(&next.bytes).sessions;
+        assert!(blind.iter().all(|one| one.sealed == !recipients.is_empty()));
         for session in tally.take(&next.bytes).sessions {
             told.insert(session.id.to_string(), session);
         }
+        keys.forget(next.number);
         outbox.acknowledge(next.number).unwrap();
     }
     assert_eq!(told.len(), 2);
     assert_eq!(told[&ended].state, State::Ended);
+    assert!(told.values().all(|session| !session.sealed));
     assert_eq!((told[&ended].allowed, told[&ended].denied), (2, 1));
     let id = open.id().to_owned();
     assert_eq!((told[&id].state, told[&id].denied), (State::Open, 1));
@@ -150,8 +182,11 @@ async fn a_tally_tells_every_session_as_it_stands() {
     let mut last = Vec::new();
     while let Some(next) = outbox.unsent().unwrap() {
         last.extend(tally.take(&next.bytes).sessions);
+        keys.forget(next.number);
         outbox.acknowledge(next.number).unwrap();
     }
+    // Nothing is left that would open them.
+    assert!(!format!("{keys:?}").contains("DataKey"), "{keys:?}");
     assert_eq!(last.len(), 1);
     assert_eq!((last[0].id.to_string(), last[0].state), (id, State::Ended));
 }

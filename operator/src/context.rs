@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chaperone_control::ProviderSnapshot;
 use chaperone_crds::{AccessPolicy, AuditStore, Connection, IdentityProvider, audit_store};
+use chaperone_evidence::Recipient;
 use chaperone_identity::{Fetcher, Keeper, Known};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -103,11 +104,10 @@ impl Stores {
         tasks.spawn(fill(writer, stream, rule, failed.clone()));
         let (pods, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, pod, failed.clone()));
-        // Nothing waits for it: while it is not known, evidence is taken in.
+        tasks.spawn(fill(writer, stream, pod.clone(), failed.clone()));
         let (audit_stores, writer) = reflector::store();
         let stream = watcher(Api::all(client.clone()), config());
-        tasks.spawn(fill(writer, stream, Vec::new(), failed.clone()));
+        tasks.spawn(fill(writer, stream, pod, failed.clone()));
         let (sender, filled) = watch::channel(false);
         let stores = Stores {
             connections,
@@ -125,6 +125,7 @@ impl Stores {
         let (connections, policies) = (stores.connections.clone(), stores.policies.clone());
         let providers = stores.providers.clone();
         let (namespaces, pods) = (stores.namespaces.clone(), stores.pods.clone());
+        let audit_stores = stores.audit_stores.clone();
         // A store wakes only the last that waits for it, so one waits for all.
         tasks.spawn(async move {
             // A writer is dropped only when the operator ends.
@@ -133,6 +134,8 @@ impl Stores {
             let _ = providers.wait_until_ready().await;
             let _ = namespaces.wait_until_ready().await;
             let _ = pods.wait_until_ready().await;
+            // Until it is known nobody can say whom evidence is to be sealed for.
+            let _ = audit_stores.wait_until_ready().await;
             sender.send_replace(true);
             std::future::pending().await
         });
@@ -202,6 +205,28 @@ impl Stores {
     pub fn audit_store(&self) -> Option<AuditStore> {
         let found = self.audit_stores.get(&ObjectRef::new(audit_store::NAME))?;
         found.0.as_ref().ok().cloned()
+    }
+
+    /// Whom evidence is sealed for: nobody where there is no AuditStore yet, or it says so.
+    ///
+    /// # Errors
+    /// In words, where it cannot be understood.
+    pub fn seal_for(&self) -> Result<Vec<Recipient>, String> {
+        let Some(found) = self.audit_stores.get(&ObjectRef::new(audit_store::NAME)) else {
+            return Ok(Vec::new());
+        };
+        let store = found
+            .0
+            .as_ref()
+            .map_err(|error| format!("the AuditStore cannot be read: {}", error.error))?;
+        let recipients = store.spec.seal.iter().flat_map(|seal| &seal.recipients);
+        recipients
+            .map(|text| {
+                Recipient::parse(text).map_err(|error| {
+                    format!("spec.seal.recipients of the AuditStore has {text}, and {error}")
+                })
+            })
+            .collect()
     }
 
     /// The Namespace's labels; `None` if it is not known.

@@ -12,7 +12,7 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 14] = [
+const PYTHON_PACKAGES: [&str; 17] = [
     "aiohttp==3.14.5",
     "asyncpg==0.32.0",
     "Django==5.2.19",

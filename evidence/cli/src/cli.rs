@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chaperone_evidence::Recipient;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 
@@ -21,6 +22,11 @@ pub(crate) struct Cli {
     /// State folder of a standalone sidecar, instead of a cluster.
     #[arg(long, global = true, env = "CHAPERONE_STATE", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+
+    /// File with identities of age (AGE-SECRET-KEY-1…) that sealed sessions were sealed for, or a
+    /// bundle's keys were wrapped for; may be given several times.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
 
     /// Which cluster, and as whom.
     #[command(flatten)]
@@ -307,6 +313,14 @@ pub(crate) struct ExportArgs {
     /// The file to write, which must not be there yet; by default standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
+    /// Recipient of age (age1…) who alone can open the sessions of the bundle; may be given several
+    /// times. Without one whoever has the bundle can.
+    #[arg(long, value_name = "RECIPIENT", value_parser = parse_recipient)]
+    pub(crate) recipient: Vec<Recipient>,
+}
+
+fn parse_recipient(text: &str) -> Result<Recipient, String> {
+    Recipient::parse(text).map_err(|error| error.to_string())
 }
 
 /// Whose controls.

@@ -40,8 +40,8 @@ impl CliError {
     /// The reason constant, where the error has one.
     pub(crate) fn reason(&self) -> Option<chaperone_policy::Reason> {
         match self {
-            // A wrong folder is the caller's slip, not a fault of ours.
-            CliError::Evidence(StoreError::NotFound(_)) => None,
+            // A wrong folder, or a key that is not given, is the caller's slip, not a fault of ours.
+            CliError::Evidence(StoreError::NotFound(_) | StoreError::Sealed(_)) => None,
             CliError::Evidence(error) => Some(error.reason()),
             CliError::Approval(error) => Some(error.reason()),
             _ => None,

@@ -5,9 +5,11 @@
 //! README.txt · bundle.json · log.pub
 //! a cluster's   checkpoint · entries/<leaf> · entries/<leaf>.tlog-proof · growth/<size>
 //! a folder's    store/segments/<number>.seg · store/latest
+//! their keys    data.keys, or data.keys.age: see `bundle_keys`
 //! ```
-//! A pod's store goes in whole: its chain has no gaps, so that what is missing shows. How the files
-//! are packed into one is for others to say.
+//! A pod's store goes in whole: its chain has no gaps, so that what is missing shows. What of it is
+//! sealed, nobody reads without the keys of its session. How the files are packed into one is for
+//! others to say.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::bundle_keys::read_keys;
 use super::proof::{Leaves, ProofFile, consistent, included};
 use super::verify::LogReport;
 use super::{Collected, Entry, EntryKind, Note, digest, write_stores};
@@ -22,9 +25,10 @@ use crate::error::StoreError;
 use crate::frame::Hash;
 use crate::keys::{self, fingerprint};
 use crate::record::SessionId;
+use crate::seal::{Keyring, Place};
 use crate::segment::{self, LATEST, relative_path};
 use crate::store::LOG_PUBLIC;
-use crate::verify::{self as store, BreakReason, Report, Selection, TrustedKey};
+use crate::verify::{self as store, BreakReason, Level, Report, Selection, TrustedKey};
 
 /// Files of a bundle by path, in the order in which they are packed.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -192,9 +196,12 @@ fn readme(manifest: &Manifest) -> String {
          To verify it, offline, with the log's public key as you know it, not as log.pub here says:\n\n\
          \x20   kubectl chaperone verify --bundle THIS.tar --key YOUR-COPY-OF-log.pub\n\n\
          If you kept a checkpoint of this log, add --note FILE: it is shown that the log only grew.\n\
-         The store of each pod that a session ran in is here whole, other sessions of that pod too:\n\
-         its chain has no gaps, so that what is missing shows. The format is described in\n\
-         evidence/FORMAT.md of Chaperone's sources, well enough to write a verifier of your own.\n",
+         The store of each pod that a session ran in is here whole: its chain has no gaps, so that what\n\
+         is missing shows. What is sealed in it can be read with the sessions' keys in data.keys alone;\n\
+         if there is data.keys.age, they are wrapped for somebody, who adds --identity FILE. Other\n\
+         sessions stay sealed; only what was recorded before stores were sealed is readable as it is.\n\
+         The format is described in evidence/FORMAT.md of Chaperone's sources, well enough to write a\n\
+         verifier of your own.\n",
         manifest.sessions.join(", "),
         manifest.key,
     )
@@ -256,7 +263,8 @@ pub struct BundleReport {
 }
 
 /// Verifies a bundle against `key`, else against the key that it has itself. `held` is a note of
-/// the log that the auditor kept. What is read of it is written below `scratch`.
+/// the log that the auditor kept, `ring` what he opens sealed frames with besides the keys in it.
+/// What is read of it is written below `scratch`. Its level is that of the sessions it was made for.
 ///
 /// # Errors
 /// Where `scratch` cannot be written or read back.
@@ -264,6 +272,7 @@ pub fn verify_bundle(
     files: &Files,
     key: Option<&TrustedKey>,
     held: Option<&str>,
+    ring: &Keyring,
     selection: &Selection,
     scratch: &Path,
 ) -> Result<BundleReport, StoreError> {
@@ -301,18 +310,34 @@ pub fn verify_bundle(
         told.report = checked.report;
         return Ok(told);
     };
+    let ring = match read_keys(files, ring) {
+        Ok(ring) => ring,
+        Err((name, detail)) => {
+            checked.wrong(name, BreakReason::BundleInvalid, detail);
+            told.report = checked.report;
+            return Ok(told);
+        }
+    };
     let folders = if files.contains_key(CHECKPOINT) {
-        let folders = checked.proven(files, &manifest, &public, held, selection, scratch)?;
+        let entries = checked.proven(files, &manifest, &public, held);
+        let folders = checked.stores(entries, &public, &ring, selection, scratch)?;
         told.log = Some(checked.clone());
         folders
     } else {
         let dir = scratch.join(STORE);
         unpack(files, &public, &dir)?;
-        let found = store::verify(&dir, selection, Some(&TrustedKey::PublicKey(public)))?;
+        let key = TrustedKey::PublicKey(public);
+        let found = store::verify(Place::new(&dir, &ring), selection, Some(&key))?;
         checked.report.merge(found, Path::new(STORE));
         vec![dir]
     };
     checked.promised(&manifest, &folders)?;
+    if *selection == Selection::All && !manifest.sessions.is_empty() {
+        let promised = |id: &SessionId| manifest.sessions.contains(&id.to_string());
+        if !checked.report.sealed.iter().any(promised) {
+            checked.report.level = Level::Full;
+        }
+    }
     told.report = checked.report;
     told.stores = folders.len();
     Ok(told)
@@ -346,16 +371,14 @@ fn unpack(files: &Files, public: &[u8; 32], dir: &Path) -> Result<(), StoreError
 }
 
 impl LogReport {
-    /// Every entry is in the tree that the newest note signs; then the stores in them.
+    /// Every entry is in the tree that the newest note signs: those that are.
     fn proven(
         &mut self,
         files: &Files,
         manifest: &Manifest,
         public: &[u8; 32],
         held: Option<&str>,
-        selection: &Selection,
-        scratch: &Path,
-    ) -> Result<Vec<std::path::PathBuf>, StoreError> {
+    ) -> Vec<(Entry, Vec<u8>)> {
         let text = files
             .get(CHECKPOINT)
             .and_then(|note| std::str::from_utf8(note).ok())
@@ -368,7 +391,7 @@ impl LogReport {
                     BreakReason::CheckpointInvalid,
                     error.to_string(),
                 );
-                return Ok(Vec::new());
+                return Vec::new();
             }
         };
         (self.checkpoints, self.size, self.root) = (1, note.size, note.root);
@@ -379,6 +402,18 @@ impl LogReport {
         for listed in &manifest.entries {
             entries.extend(self.in_tree(files, listed, text, &note));
         }
+        entries
+    }
+
+    /// The stores of these entries.
+    fn stores(
+        &mut self,
+        entries: Vec<(Entry, Vec<u8>)>,
+        public: &[u8; 32],
+        ring: &Keyring,
+        selection: &Selection,
+        scratch: &Path,
+    ) -> Result<Vec<std::path::PathBuf>, StoreError> {
         let collected = Collected {
             segments: [("bundle".to_owned(), entries)].into(),
             checkpoints: BTreeMap::new(),
@@ -389,7 +424,7 @@ impl LogReport {
             Selection::Session(id) => Some(id),
         };
         for folder in &folders {
-            self.store(folder, selected)?;
+            self.store(folder, ring, selected)?;
         }
         Ok(folders.into_iter().map(|folder| folder.dir).collect())
     }

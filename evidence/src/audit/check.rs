@@ -5,6 +5,7 @@ use crate::codec::Malformed;
 use crate::entry::{Attach, Head, Run};
 use crate::frame::{Hash, sha256};
 use crate::record::AttachId;
+use crate::seal::Seal;
 use crate::segment;
 
 /// A segment, or a part of one, that may be taken in.
@@ -86,6 +87,11 @@ fn whole(store: &[u8; 32], attach: &[u8], number: u64, data: &[u8]) -> Result<()
                 let head = Head::decode(entry.body).map_err(segment_error)?;
                 by(head.attach, &certified)?;
                 Head::signature_holds(entry.body, &certified.public)
+            }
+            segment::SEAL => {
+                let seal = Seal::decode(entry.body).map_err(segment_error)?;
+                by(seal.attach, &certified)?;
+                Seal::signature_holds(entry.body, &certified.public)
             }
             _ => return Err(CheckError::Segment("an entry of unknown kind")),
         };

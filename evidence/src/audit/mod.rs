@@ -16,6 +16,7 @@
 //! These are plain values: who keeps them, and how they travel, is for others to say.
 
 pub mod bundle;
+mod bundle_keys;
 mod certificate;
 mod check;
 mod collect;
@@ -27,6 +28,7 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use bundle_keys::{add_keys, keys_of};
 pub use certificate::{CertificateError, LogKey, Pod, StoreCertificate};
 pub use check::{CheckError, Checked, check};
 pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};

@@ -579,7 +579,8 @@ fn unbundle(cluster: &Cluster, files: &bundle::Files, held: Option<&str>) -> bun
     let dir = tempfile::tempdir().unwrap();
     let key = crate::verify::TrustedKey::PublicKey(*cluster.key.public());
     let all = crate::verify::Selection::All;
-    bundle::verify_bundle(files, Some(&key), held, &all, dir.path()).unwrap()
+    let ring = crate::Keyring::default();
+    bundle::verify_bundle(files, Some(&key), held, &ring, &all, dir.path()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,8 @@ use crate::error::StoreError;
 use crate::frame::{Hash, NO_HASH};
 use crate::keys::fingerprint;
 use crate::record::SessionId;
-use crate::verify::{self as store, Break, BreakReason, Level, Report, Selection, TrustedKey};
+use crate::seal::{Keyring, Place};
+use crate::verify::{self as store, Break, BreakReason, Report, Selection, TrustedKey};
 
 /// How far the log was found good.
 #[derive(Debug, Clone)]
@@ -26,8 +27,8 @@ pub struct LogReport {
     pub report: Report,
 }
 
-/// Verifies a log against `public`, the log's key. The stores are written below `dir`, each verified
-/// on its own: `folders` are what [`write_stores`] made of it.
+/// Verifies a log against `public`, the log's key, and as deep as `ring` opens it. The stores are
+/// written below `dir`, each verified on its own: `folders` are what [`write_stores`] made of it.
 ///
 /// # Errors
 /// Where a store's folder cannot be read back.
@@ -36,13 +37,14 @@ pub fn verify(
     folders: &[StoreFolder],
     public: &[u8; 32],
     key_given: bool,
+    ring: &Keyring,
     selection: Option<&SessionId>,
 ) -> Result<LogReport, StoreError> {
     let mut log = LogReport::new(public, key_given);
     log.entries(collected);
     log.tree(collected, public);
     for folder in folders {
-        log.store(folder, selection)?;
+        log.store(folder, ring, selection)?;
     }
     Ok(log)
 }
@@ -57,7 +59,7 @@ pub fn verify_into(
     dir: &Path,
 ) -> Result<LogReport, StoreError> {
     let folders = write_stores(collected, public, dir, &|_| false)?;
-    verify(collected, &folders, public, true, None)
+    verify(collected, &folders, public, true, &Keyring::default(), None)
 }
 
 impl LogReport {
@@ -68,7 +70,7 @@ impl LogReport {
             size: 0,
             root: Tree::default().root(),
             pending: 0,
-            report: Report::new(Level::Full, fingerprint(public), key_given),
+            report: Report::new(fingerprint(public), key_given),
         }
     }
 
@@ -176,6 +178,7 @@ impl LogReport {
     pub(super) fn store(
         &mut self,
         folder: &StoreFolder,
+        ring: &Keyring,
         selection: Option<&SessionId>,
     ) -> Result<(), StoreError> {
         let prefix = format!("Pod/{}/{}", folder.pod.namespace, folder.pod.name);
@@ -197,7 +200,7 @@ impl LogReport {
         }
         let selection = selection.map_or(Selection::All, |id| Selection::Session(*id));
         let key = TrustedKey::PublicKey(folder.public);
-        let found = store::verify(&folder.dir, &selection, Some(&key))?;
+        let found = store::verify(Place::new(&folder.dir, ring), &selection, Some(&key))?;
         self.report.merge(found, Path::new(&prefix));
         Ok(())
     }

@@ -309,7 +309,7 @@ proptest! {
         let _ = frame::read(&bytes);
         let _ = crate::entry::Attach::decode(&bytes);
         let _ = crate::entry::Head::decode(&bytes);
-        let _ = crate::entry::Run::decode(&bytes).map(|run| run.frames());
+        let _ = crate::entry::Run::decode(&bytes).map(|run| run.frames(run.payload));
         let _ = crate::segment::split(&bytes);
         let _ = crate::segment::parse_latest(&bytes);
         let _ = crate::spool::batch_at(&bytes, 1);

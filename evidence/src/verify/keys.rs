@@ -8,6 +8,7 @@ use crate::error::StoreError;
 use crate::frame::Hash;
 use crate::keys::{SigningKey, fingerprint};
 use crate::log::Log;
+use crate::seal::{SEAL_KEY, read_identities};
 use crate::segment;
 use crate::store::{
     DIGEST_KEY, LOG_KEY, LOG_PUBLIC, read_digest_key, read_log_key, read_log_public,
@@ -64,6 +65,11 @@ pub(super) fn check(log: &Log, given: Option<&TrustedKey>, report: &mut Report) 
             }
         }
         Err(error) => absent(report, LOG_KEY, &error),
+    }
+    if let Err(error) = read_identities(&log.dir)
+        && !missing(&error)
+    {
+        mismatch(report, SEAL_KEY, &error.to_string());
     }
     let digest_key = match read_digest_key(&log.dir) {
         Ok(key) => Some(*key.commitment()),

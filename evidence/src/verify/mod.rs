@@ -10,13 +10,15 @@ mod session;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::log::Log;
 use crate::record::{AttachId, SessionId};
+use crate::seal::{Place, Unsealer};
 
 /// What to verify.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +38,11 @@ pub enum TrustedKey {
     Fingerprint(String),
 }
 
-/// How deep a verification went.
+/// How deep a verification went, of the sessions that were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Signatures and clear headers only; frames are sealed.
+    /// Signatures and clear headers only, of some at least: their frames are sealed, and there was
+    /// no key for them.
     Outer,
     /// Every frame.
     Full,
@@ -128,6 +131,10 @@ break_reasons! {
     OutcomeWithoutIntent,
     /// An approval that an intent redeems is not recorded before it.
     ApprovalMissing,
+    /// A seal cannot be read, does not follow, or does not hold the secret it commits to.
+    SealInvalid,
+    /// A run's sealed frames do not open under its session's key.
+    SealBroken,
     /// A pod's store has no certificate of the log key.
     CertificateInvalid,
     /// The log has no such checkpoint.
@@ -164,6 +171,9 @@ pub struct Report {
     pub attaches: Vec<AttachId>,
     /// Sessions whose frames were checked.
     pub sessions: u64,
+    /// The sessions among them of which only headers were checked, as there was no key to their
+    /// frames.
+    pub sealed: Vec<SessionId>,
     /// Records checked.
     pub records: u64,
     /// Records among them that only the spool has: chained, not signed yet.
@@ -183,13 +193,14 @@ pub const MAX_NOTES: usize = 4096;
 
 impl Report {
     /// Nothing looked at yet.
-    pub(crate) fn new(level: Level, fingerprint: String, key_given: bool) -> Report {
+    pub(crate) fn new(fingerprint: String, key_given: bool) -> Report {
         Report {
-            level,
+            level: Level::Full,
             fingerprint,
             key_given,
             attaches: Vec::new(),
             sessions: 0,
+            sealed: Vec::new(),
             records: 0,
             unproven: 0,
             bytes: 0,
@@ -202,6 +213,9 @@ impl Report {
     pub(crate) fn merge(&mut self, other: Report, prefix: &Path) {
         self.attaches.extend(other.attaches);
         self.sessions += other.sessions;
+        for session in other.sealed {
+            self.is_sealed(session);
+        }
         self.records += other.records;
         self.unproven += other.unproven;
         self.bytes += other.bytes;
@@ -237,6 +251,12 @@ impl Report {
         }
     }
 
+    /// A session that cannot be opened.
+    pub(crate) fn is_sealed(&mut self, session: SessionId) {
+        self.level = Level::Outer;
+        self.sealed.push(session);
+    }
+
     pub(crate) fn note(
         &mut self,
         file: Option<PathBuf>,
@@ -253,8 +273,8 @@ impl Report {
     }
 }
 
-/// Verifies the store in `dir` (`STATE/evidence`), against `key` if the auditor has one. A store
-/// in use can be verified too.
+/// Verifies the store in a folder (`STATE/evidence`), against `key` if the auditor has one, and as
+/// deep as the keys there are open it. A store in use can be verified too.
 ///
 /// Only the end of the log can be taken away unseen, with `latest` put back to what it was then:
 /// an auditor who keeps a later head or attach elsewhere sees that too.
@@ -263,13 +283,15 @@ impl Report {
 /// Where the folder holds no evidence or cannot be read. What is wrong with the evidence is in
 /// the report.
 pub fn verify(
-    dir: &Path,
+    place: impl Into<Place>,
     selection: &Selection,
     key: Option<&TrustedKey>,
 ) -> Result<Report, StoreError> {
-    let log = Log::open(dir)?;
-    let mut report = Report::new(Level::Full, String::new(), key.is_some());
+    let place = place.into();
+    let log = Log::open(&place)?;
+    let mut report = Report::new(String::new(), key.is_some());
     let keys = keys::check(&log, key, &mut report);
-    walk::walk(&log, selection, &keys, &mut report)?;
+    let unsealer = Unsealer::new(Arc::clone(place.keys()));
+    walk::walk(&log, selection, &keys, unsealer, &mut report)?;
     Ok(report)
 }

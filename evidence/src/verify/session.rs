@@ -29,6 +29,8 @@ pub(super) struct Session {
     pub(super) ended: bool,
     /// Something is wrong already: what follows from it is not reported again.
     pub(super) broken: bool,
+    /// Not all of it could be opened: from there on only its headers are looked at.
+    pub(super) blind: bool,
     /// Ascending; whether each lets a command through.
     intents: Vec<(u64, bool)>,
     forgotten: u64,
@@ -60,6 +62,7 @@ impl Session {
             hash: None,
             ended: false,
             broken: false,
+            blind: false,
             intents: Vec::new(),
             forgotten: 0,
             grants: HashMap::new(),

@@ -20,7 +20,7 @@ use crate::segment::{HEAD, RUN, relative_path};
 use crate::support::*;
 use crate::{Recorder, Store};
 
-type Entries = Vec<(u8, Vec<u8>)>;
+pub(crate) type Entries = Vec<(u8, Vec<u8>)>;
 
 /// Two attaches; the first with two whole sessions and one in two runs, the second with two.
 async fn store() -> TempDir {
@@ -42,13 +42,13 @@ async fn store() -> TempDir {
     dir
 }
 
-async fn select(session: &mut crate::SessionRecorder) {
+pub(crate) async fn select(session: &mut crate::SessionRecorder) {
     let permit = allowed(session, "SELECT 1", Durability::Written).await;
     session.outcome(outcome(permit.sequence())).unwrap();
     session.flush().await.unwrap();
 }
 
-fn read_all(dir: &Path) -> Vec<Entries> {
+pub(crate) fn read_all(dir: &Path) -> Vec<Entries> {
     segment::list(dir)
         .unwrap()
         .iter()
@@ -67,7 +67,7 @@ fn read_all(dir: &Path) -> Vec<Entries> {
 use crate::segment;
 
 /// Writes segments anew with everything right that needs no key.
-fn write_all(dir: &Path, segments: &[Entries]) {
+pub(crate) fn write_all(dir: &Path, segments: &[Entries]) {
     for number in segment::list(dir).unwrap() {
         std::fs::remove_file(dir.join(relative_path(number))).unwrap();
     }
@@ -105,7 +105,7 @@ fn changed(store: &TempDir, change: impl FnOnce(&mut Vec<Entries>)) -> Break {
 }
 
 /// Where the runs are: segment, entry, run.
-fn runs(segments: &[Entries]) -> Vec<(usize, usize, Run)> {
+pub(crate) fn runs(segments: &[Entries]) -> Vec<(usize, usize, Run)> {
     let mut out = Vec::new();
     for (s, entries) in segments.iter().enumerate() {
         for (e, (kind, body)) in entries.iter().enumerate() {

@@ -66,6 +66,19 @@ pub struct Snapshot {
     /// The IdentityProviders that policies of these Connections name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_providers: Vec<ProviderSnapshot>,
+    /// The recipients of age (`age1…`) that evidence is sealed for; an empty list: it is not. `None`
+    /// where nobody knows: what was said before goes on, and no sidecar starts.
+    #[serde(default = "nobody", skip_serializing_if = "is_nobody")]
+    pub seal_for: Option<Vec<String>>,
+}
+
+/// What an operator means that knows of no sealing.
+fn nobody() -> Option<Vec<String>> {
+    Some(Vec::new())
+}
+
+fn is_nobody(recipients: &Option<Vec<String>>) -> bool {
+    recipients.as_ref().is_some_and(Vec::is_empty)
 }
 
 /// One IdentityProvider and its keys.

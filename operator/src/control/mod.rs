@@ -197,6 +197,7 @@ impl Shared {
             policies: &policies,
             references: &references,
             provider: &|name| stores.provider(name),
+            seal_for: stores.seal_for(),
             allow_special,
         })
     }

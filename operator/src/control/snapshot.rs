@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, Snapshot};
 use chaperone_crds::{AccessPolicy, ConditionReason, Connection};
+use chaperone_evidence::Recipient;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
@@ -32,6 +33,8 @@ pub(super) struct Inputs<'a> {
     pub(super) references: &'a BTreeMap<Reference, Read>,
     /// Finds an IdentityProvider by its name.
     pub(super) provider: &'a dyn Fn(&str) -> Option<ProviderSnapshot>,
+    /// Whom the AuditStore has evidence sealed for, or why that is not known.
+    pub(super) seal_for: Result<Vec<Recipient>, String>,
     /// `--allow-special-targets`.
     pub(super) allow_special: bool,
 }
@@ -42,6 +45,7 @@ pub(super) struct Content {
     labels: BTreeMap<String, String>,
     connections: Vec<ConnectionSnapshot>,
     providers: Vec<ProviderSnapshot>,
+    seal_for: Option<Vec<String>>,
 }
 
 impl Content {
@@ -53,6 +57,7 @@ impl Content {
             labels: self.labels.clone(),
             connections: self.connections.clone(),
             identity_providers: self.providers.clone(),
+            seal_for: self.seal_for.clone(),
         }
     }
 }
@@ -70,22 +75,36 @@ pub(super) fn content(inputs: &Inputs<'_>) -> Content {
     let size = size.map_or(usize::MAX, |bytes| bytes.len());
     if size > MOST_BYTES {
         providers.clear();
-        for connection in &mut connections {
-            connection.policies.clear();
-            connection.credential.clear();
-            connection.fault = Some(target::fault(
-                ConditionReason::LimitExceeded,
-                format!(
-                    "Connections and policies of this pod are {size} bytes, and at most \
-                     {MOST_BYTES} are handed out; name fewer Connections or shorten their policies"
-                ),
-            ));
-        }
+        deny_all(
+            &mut connections,
+            ConditionReason::LimitExceeded,
+            &format!(
+                "Connections and policies of this pod are {size} bytes, and at most {MOST_BYTES} \
+                 are handed out; name fewer Connections or shorten their policies"
+            ),
+        );
     }
+    let seal_for = match &inputs.seal_for {
+        Ok(recipients) => Some(recipients.iter().map(ToString::to_string).collect()),
+        // What would be recorded, everybody could read.
+        Err(why) => {
+            deny_all(&mut connections, ConditionReason::Malformed, why);
+            None
+        }
+    };
     Content {
         labels: inputs.labels.clone(),
         connections,
         providers,
+        seal_for,
+    }
+}
+
+fn deny_all(connections: &mut [ConnectionSnapshot], reason: ConditionReason, why: &str) {
+    for connection in connections {
+        connection.policies.clear();
+        connection.credential.clear();
+        connection.fault = Some(target::fault(reason, why.to_owned()));
     }
 }
 
@@ -290,6 +309,7 @@ username: {claim: sub, prefix: ''}
         connection: Option<Arc<Connection>>,
         policies: Vec<Arc<DeserializeGuard<AccessPolicy>>>,
         references: BTreeMap<Reference, Read>,
+        seal_for: Result<Vec<Recipient>, String>,
     }
 
     impl Case {
@@ -308,6 +328,7 @@ username: {claim: sub, prefix: ''}
                     ("password", "hunter2"),
                     ("admin-password", "no business of a sidecar"),
                 ]),
+                seal_for: Ok(Vec::new()),
             }
         }
 
@@ -321,6 +342,7 @@ username: {claim: sub, prefix: ''}
                 policies: &self.policies,
                 references: &self.references,
                 provider: &provider,
+                seal_for: self.seal_for.clone(),
                 allow_special: false,
             })
         }
@@ -410,6 +432,23 @@ username: {claim: sub, prefix: ''}
             let fault = case.only().fault.unwrap();
             assert_eq!(fault.reason, "TargetNotAllowed", "{host}");
         }
+    }
+
+    #[test]
+    fn a_sidecar_is_told_whom_to_seal_for_and_denies_where_nobody_knows() {
+        let mut case = Case::good();
+        let before = case.content();
+        let auditor = "age1g25jpje2xd9dxjc9cek5uhwltg66j8e0al6xjc4n8rhpfqad3cdsx7g5ra";
+        case.seal_for = Ok(vec![Recipient::parse(auditor).unwrap()]);
+        assert_ne!(case.content(), before);
+        let told = case.content().snapshot(1, Timestamp::MAX);
+        assert_eq!(told.seal_for, Some(vec![auditor.to_owned()]));
+        assert!(!case.only().credential.is_empty());
+        case.seal_for = Err("it cannot be understood".to_owned());
+        assert_eq!(case.content().seal_for, None);
+        let only = case.only();
+        assert_eq!(only.fault.unwrap().reason, "Malformed");
+        assert!(only.credential.is_empty());
     }
 
     #[test]

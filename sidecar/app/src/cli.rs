@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use chaperone_evidence::Recipient;
 use chaperone_inject::names;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -83,6 +84,10 @@ pub struct Standalone {
     /// Why the agent runs; recorded with every session.
     #[arg(long, value_name = "TEXT")]
     pub purpose: Option<String>,
+    /// Recipient of age (age1…) whom sessions are sealed for, who alone can read them then; may be
+    /// given several times. By default a key that is kept with the evidence, keys/seal.key.
+    #[arg(long, value_name = "RECIPIENT", value_parser = parse_recipient)]
+    pub seal_for: Vec<Recipient>,
     /// Address to listen on; each Connection's port is its annotation chaperone.dev/listen-port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub listen: IpAddr,
@@ -102,6 +107,10 @@ impl Standalone {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
+}
+
+fn parse_recipient(text: &str) -> Result<Recipient, String> {
+    Recipient::parse(text).map_err(|error| error.to_string())
 }
 
 /// Options of `check`.

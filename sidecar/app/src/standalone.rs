@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use chaperone_approvals::{Approvals, Folder, SystemClock};
 use chaperone_crds::{Connection as Manifest, IdentityProvider};
 use chaperone_enforce::{KeyRequests, Metrics, Snapshot};
+use chaperone_evidence::seal::MAX_RECIPIENTS;
 use chaperone_evidence::{AttachIdentity, Recorder, SpoolOptions, Store};
 use chaperone_identity::{Fetcher, Keeper, Providers, Source};
 use chaperone_manifests::{Located, Manifests, policies};
@@ -351,9 +352,18 @@ fn recorder(options: &Standalone) -> anyhow::Result<(Arc<Recorder>, String)> {
         host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let recorder = store
-        .attach(identity, SpoolOptions::default())
-        .map_err(failed)?;
+    let recipients = match options.seal_for.as_slice() {
+        [] => vec![store.own_recipient().map_err(failed)?],
+        given if given.len() > MAX_RECIPIENTS => {
+            bail!("LimitExceeded: --seal-for may be given {MAX_RECIPIENTS} times at most")
+        }
+        given => given.to_vec(),
+    };
+    let spool = SpoolOptions {
+        recipients,
+        ..SpoolOptions::default()
+    };
+    let recorder = store.attach(identity, spool).map_err(failed)?;
     Ok((recorder, fingerprint))
 }
 

@@ -728,6 +728,48 @@ fn what_was_approved_runs_only_once_the_operator_has_its_record() {
 }
 
 #[test]
+fn a_pod_seals_for_whom_it_is_told_and_still_tells_of_its_sessions() {
+    const AUDITOR: &str = "age1g25jpje2xd9dxjc9cek5uhwltg66j8e0al6xjc4n8rhpfqad3cdsx7g5ra";
+    let pod = Pod::new();
+    let ask = || {
+        let said = pod.psql("host=127.0.0.1 sslmode=disable", "SELECT 1");
+        assert_eq!(said.ok().unwrap().trim(), "1");
+    };
+    let process = pod.start();
+    ask();
+    pod.operator.seal_for(Some(&[AUDITOR]));
+    // Told within a moment, and from then on every session begins sealed.
+    wait_for("a sealed session", DEADLINE, || {
+        ask();
+        Ok((!pod.operator.verified().sealed.is_empty()).then_some(()))
+    })
+    .unwrap();
+    pod.stop(process);
+    let report = pod.operator.verified();
+    assert!(report.ok(), "{:?}", report.breaks);
+    assert_eq!(report.level, chaperone_evidence::Level::Outer);
+    let sealed = report.sealed.len() as u64;
+    assert!(sealed < report.sessions, "the first one was not");
+    let views = pod.operator.views();
+    assert_eq!(views.len() as u64, report.sessions, "{views:?}");
+    assert!(
+        views
+            .values()
+            .all(|view| view.allowed == 1 && view.connection == "databases/orders-db"),
+        "{views:?}"
+    );
+
+    // Where nobody knows, or what is said is nobody, nothing begins that everybody could read.
+    for unknown in [None, Some(&["age1nobody"][..])] {
+        pod.operator.seal_for(unknown);
+        let mut process = pod.spawn();
+        let ended = process.wait(DEADLINE).unwrap();
+        assert!(!ended.success());
+        assert!(pod.log().contains("CannotRecord"), "{}", pod.log());
+    }
+}
+
+#[test]
 fn a_volume_does_not_fill_while_its_evidence_is_taken_in() {
     let pod = Pod::new();
     let process = pod.start();

@@ -27,7 +27,7 @@ use crate::cli::{Cli, Command, PolicyArgs, PolicyCommand};
 use crate::completion;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::source::Source;
+use crate::source::{Source, keyring};
 
 /// What a command found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Answer, CliError> {
         Command::Why(args) => why::run(&source()?, args, output),
         Command::Replay(args) => replay::run(&source()?, args, output),
         Command::Verify(args) => match &args.bundle {
-            Some(bundle) => verify::of_bundle(bundle, args, output),
+            Some(bundle) => verify::of_bundle(bundle, args, &keyring(cli)?, output),
             None => verify::run(&source()?, args, output),
         },
         Command::Export(args) => export::run(&source()?, args, namespace, output),

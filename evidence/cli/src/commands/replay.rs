@@ -21,6 +21,8 @@ pub(crate) fn run(
 ) -> Result<Answer, CliError> {
     let evidence = source.evidence()?;
     let Found { session, dir } = evidence.session(&args.session)?;
+    // Opened first: of a sealed one the protocol is not known either.
+    let pieces = chaperone_evidence::replay(&dir, &session.id)?;
     let http = session.start.protocol == "http";
     if args.raw.is_none() && !http && session.start.protocol != "postgres" {
         return Err(CliError::Usage(format!(
@@ -34,7 +36,7 @@ pub(crate) fn run(
         None => default_speed,
     });
     let mut player = Player::new(speed, http);
-    for piece in chaperone_evidence::replay(&dir, &session.id)? {
+    for piece in pieces {
         let piece = piece?;
         match args.raw {
             Some(side) => {

@@ -159,7 +159,11 @@ fn table(sessions: &[SessionSummary], mut table: Table) -> Table {
             Cell::toned(Tone::Bold, &session.id.to_string()),
             Cell::new(&date_and_time(started)),
             Cell::new(&short(between(started, until))),
-            Cell::new(&session.start.subject),
+            Cell::new(if session.sealed {
+                "(sealed)"
+            } else {
+                &session.start.subject
+            }),
             Cell::new(&session.start.connection),
             Cell::toned(state_tone, state_name(session.state)),
             Cell::new(&(session.allowed + session.observed).to_string()),

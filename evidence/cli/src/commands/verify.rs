@@ -6,7 +6,8 @@ use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_evidence::audit::bundle::{self, Files};
 use chaperone_evidence::audit::verify::{LogReport, verify};
 use chaperone_evidence::{
-    Break, BreakReason, Level, Report, Selection, SessionId, TrustedKey, fingerprint,
+    Break, BreakReason, Keyring, Level, Place, Report, Selection, SessionId, TrustedKey,
+    fingerprint,
 };
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ struct ReportView {
     key_given: bool,
     attaches: usize,
     sessions: u64,
+    /// Sessions among them of which only the outside was checked.
+    sealed: usize,
     records: u64,
     unproven: u64,
     bytes: u64,
@@ -113,6 +116,7 @@ pub(super) fn verified(
 pub(crate) fn of_bundle(
     path: &Path,
     args: &VerifyArgs,
+    keys: &Keyring,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
     let key = args.key.as_deref().map(trusted_key).transpose()?;
@@ -136,6 +140,7 @@ pub(crate) fn of_bundle(
         &files,
         key.as_ref(),
         held.as_deref(),
+        keys,
         &selection,
         scratch.path(),
     )?;
@@ -192,7 +197,7 @@ fn say(verified: &Verified, args: &VerifyArgs, output: &mut Output) -> Result<An
 }
 
 fn of_folder(
-    dir: &Path,
+    dir: &Place,
     session: Option<&SessionId>,
     key: Option<&TrustedKey>,
 ) -> Result<Verified, CliError> {
@@ -227,6 +232,7 @@ fn of_log(
         log.stores(),
         &public,
         key.is_some(),
+        log.keys(),
         session,
     )?;
     let view = LogView::of(&found, log.stores().len());
@@ -290,6 +296,14 @@ fn print(verified: &Verified, output: &mut Output) -> Result<(), CliError> {
         counted(attaches, "attach", "attaches"),
         level_name(report.level)
     ))?;
+    if !report.sealed.is_empty() {
+        let sealed = u64::try_from(report.sealed.len()).unwrap_or(u64::MAX);
+        let hint = format!(
+            "{} sealed, and no key here opens them: only headers, signatures and completeness were checked",
+            counted(sealed, "session is", "sessions are")
+        );
+        output.line(&output.paint(Tone::Warn, &hint))?;
+    }
     if report.unproven > 0 {
         let hint = format!(
             "{} of them only in the spool: chained, and not signed yet",
@@ -362,6 +376,7 @@ fn view(verified: &Verified) -> ReportView {
         key_given: report.key_given,
         attaches: report.attaches.len(),
         sessions: report.sessions,
+        sealed: report.sealed.len(),
         records: report.records,
         unproven: report.unproven,
         bytes: report.bytes,

@@ -40,6 +40,8 @@ pub(crate) struct SessionView {
     pub(crate) masked: u64,
     pub(crate) findings: u64,
     pub(crate) records: u64,
+    /// Whether nothing here opens it: then texts and counts by decision are not known.
+    pub(crate) sealed: bool,
     pub(crate) attach: String,
     pub(crate) ordinal: u64,
     pub(crate) policy_digest: String,
@@ -74,6 +76,7 @@ impl From<&SessionSummary> for SessionView {
             masked: session.masked,
             findings: session.findings,
             records: session.records,
+            sealed: session.sealed,
             attach: session.attach.to_string(),
             ordinal: session.ordinal,
             policy_digest: session.start.policy_digest.clone(),

@@ -22,7 +22,7 @@ const PAGE: u32 = 500;
 /// Ids of the newest sessions, and `last`.
 pub(crate) fn sessions() -> Vec<CompletionCandidate> {
     let mut newest: Vec<(String, String)> = match source() {
-        Some(source @ Source::State(_)) => {
+        Some(source @ Source::State(..)) => {
             let mut found = recent(&source);
             found.sort_by_key(|found| std::cmp::Reverse(found.order()));
             found
@@ -36,7 +36,7 @@ pub(crate) fn sessions() -> Vec<CompletionCandidate> {
                 .collect()
         }
         // The log would have to be fetched whole; these are its newest as resources.
-        Some(source @ Source::Cluster(_)) => names::<Session>(&source)
+        Some(source @ Source::Cluster(..)) => names::<Session>(&source)
             .into_iter()
             .map(|(name, namespace)| (name, namespace))
             .take(MOST)
@@ -57,7 +57,7 @@ pub(crate) fn connections() -> Vec<CompletionCandidate> {
 
 /// Subjects of the newest sessions.
 pub(crate) fn subjects() -> Vec<CompletionCandidate> {
-    let Some(source @ Source::State(_)) = source() else {
+    let Some(source @ Source::State(..)) = source() else {
         return Vec::new();
     };
     let subjects = recent(&source)
@@ -69,7 +69,7 @@ pub(crate) fn subjects() -> Vec<CompletionCandidate> {
 /// AccessPolicies of the cluster.
 pub(crate) fn policies() -> Vec<CompletionCandidate> {
     match source() {
-        Some(source @ Source::Cluster(_)) => {
+        Some(source @ Source::Cluster(..)) => {
             let names = names::<AccessPolicy>(&source).into_iter();
             distinct(names.map(|(name, namespace)| format!("{namespace}/{name}")))
         }
@@ -80,7 +80,7 @@ pub(crate) fn policies() -> Vec<CompletionCandidate> {
 /// Requests that wait, or waited, for a human.
 pub(crate) fn requests() -> Vec<CompletionCandidate> {
     match source() {
-        Some(source @ Source::Cluster(_)) => distinct(
+        Some(source @ Source::Cluster(..)) => distinct(
             names::<ApprovalRequest>(&source)
                 .into_iter()
                 .map(|(name, _)| name),
@@ -99,7 +99,7 @@ where
     K: Listed,
 {
     match source() {
-        Some(source @ Source::Cluster(_)) => {
+        Some(source @ Source::Cluster(..)) => {
             let names = names::<K>(&source).into_iter();
             distinct(names.map(|(name, namespace)| format!("{namespace}/{name}")))
         }
@@ -127,7 +127,7 @@ impl<K> Listed for K where
 
 /// Name and namespace of what the cluster has of a kind.
 fn names<K: Listed>(source: &Source) -> Vec<(String, String)> {
-    let Source::Cluster(cluster) = source else {
+    let Source::Cluster(cluster, _) = source else {
         return Vec::new();
     };
     let api: Api<K> = match &cluster.namespace {
@@ -173,6 +173,10 @@ fn source() -> Option<Source> {
             namespace: text(option(&words, &["--namespace", "-n"])),
             ..ClusterArgs::default()
         },
+        identity: option(&words, &["--identity"])
+            .map(Into::into)
+            .into_iter()
+            .collect(),
         command: Command::Version,
     })
     .ok()

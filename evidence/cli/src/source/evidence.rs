@@ -1,8 +1,6 @@
 //! Evidence of one store or of many, and the session that a user means.
 
-use std::path::PathBuf;
-
-use chaperone_evidence::{SessionSummary, Sessions};
+use chaperone_evidence::{Keyring, Place, SessionSummary, Sessions};
 
 use super::{Cluster, FetchedLog};
 use crate::error::CliError;
@@ -14,7 +12,7 @@ const SUGGESTIONS: usize = 5;
 /// All the evidence that a source has.
 pub(crate) enum Evidence {
     /// One store, in its folder.
-    Folder(PathBuf),
+    Folder(Place),
     /// A cluster's log, with each pod's store in a folder.
     Log(Box<FetchedLog>),
 }
@@ -24,8 +22,8 @@ pub(crate) enum Evidence {
 pub(crate) struct Found {
     /// The session.
     pub(crate) session: SessionSummary,
-    /// Its store's folder.
-    pub(crate) dir: PathBuf,
+    /// Its store's folder, with what opens it.
+    pub(crate) dir: Place,
 }
 
 impl Found {
@@ -37,8 +35,16 @@ impl Found {
 
 impl Evidence {
     /// Of one store.
-    pub(crate) fn folder(dir: PathBuf) -> Evidence {
+    pub(crate) fn folder(dir: Place) -> Evidence {
         Evidence::Folder(dir)
+    }
+
+    /// What opens sealed sessions.
+    pub(crate) fn keys(&self) -> &Keyring {
+        match self {
+            Evidence::Folder(dir) => dir.keys(),
+            Evidence::Log(log) => log.keys(),
+        }
     }
 
     /// Of a cluster.
@@ -67,10 +73,11 @@ impl Evidence {
             }
             Evidence::Log(log) => {
                 for store in log.stores() {
-                    match Sessions::list(&store.dir) {
+                    let dir = Place::new(&store.dir, log.keys());
+                    match Sessions::list(&dir) {
                         Ok(listed) => sessions.extend(listed.into_iter().map(|session| Found {
                             session,
-                            dir: store.dir.clone(),
+                            dir: dir.clone(),
                         })),
                         Err(error) => complain(&CliError::Store {
                             pod: format!("{}/{}", store.pod.namespace, store.pod.name),
@@ -160,10 +167,11 @@ mod tests {
             masked: 0,
             findings: 0,
             records: 1,
+            sealed: false,
         };
         Found {
             session,
-            dir: PathBuf::new(),
+            dir: Place::from(std::path::Path::new("nowhere")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{AuditCheckpoint, AuditSegment};
 use chaperone_evidence::audit::{Collected, Entry, StoreFolder, write_stores};
-use chaperone_evidence::{Break, BreakReason};
+use chaperone_evidence::{Break, BreakReason, Keyring};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::{ApiResource, ListParams, PartialObjectMeta};
@@ -36,6 +36,7 @@ pub(crate) struct FetchedLog {
     bytes: usize,
     stores: Vec<StoreFolder>,
     scratch: Scratch,
+    keys: Keyring,
 }
 
 impl FetchedLog {
@@ -43,7 +44,7 @@ impl FetchedLog {
     ///
     /// Checkpoints come first: every segment that one names was there before it, so what is
     /// missing from the segments that come second is missing.
-    pub(crate) fn fetch(cluster: &Cluster) -> Result<FetchedLog, CliError> {
+    pub(crate) fn fetch(cluster: &Cluster, keys: &Keyring) -> Result<FetchedLog, CliError> {
         let progress = Progress::start("reading the log");
         let mut log = FetchedLog {
             collected: Collected::default(),
@@ -53,6 +54,7 @@ impl FetchedLog {
             bytes: 0,
             stores: Vec::new(),
             scratch: Scratch::new()?,
+            keys: keys.clone(),
         };
         cluster.wait(async {
             log.published = published(cluster).await?;
@@ -128,6 +130,11 @@ impl FetchedLog {
     /// The stores in it.
     pub(crate) fn stores(&self) -> &[StoreFolder] {
         &self.stores
+    }
+
+    /// What opens sealed sessions.
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.keys
     }
 
     /// As plain values.

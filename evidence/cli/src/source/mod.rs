@@ -13,6 +13,7 @@ mod convert;
 mod desk;
 mod evidence;
 mod fetch;
+mod identities;
 mod log;
 mod requests;
 mod scan;
@@ -23,35 +24,41 @@ pub(crate) use cluster::{Cluster, api_failure};
 pub(crate) use desk::Desk;
 pub(crate) use evidence::{Evidence, Found};
 pub(crate) use fetch::all;
+pub(crate) use identities::keyring;
 pub(crate) use log::FetchedLog;
 pub(crate) use scratch::Scratch;
 pub(crate) use state::StateFolder;
 
+use chaperone_evidence::{Keyring, Place};
+
 use crate::cli::Cli;
 use crate::error::CliError;
 
-/// One or the other.
+/// One or the other, and what opens what is sealed there.
 pub(crate) enum Source {
     /// A standalone sidecar's folder.
-    State(StateFolder),
+    State(StateFolder, Keyring),
     /// A cluster.
-    Cluster(Box<Cluster>),
+    Cluster(Box<Cluster>, Keyring),
 }
 
 impl Source {
     /// The folder if one was given, else the cluster of the kubeconfig's context.
     pub(crate) fn of(cli: &Cli) -> Result<Source, CliError> {
+        let keys = keyring(cli)?;
         match &cli.state {
-            Some(root) => StateFolder::open(root).map(Source::State),
-            None => Cluster::connect(&cli.cluster).map(|found| Source::Cluster(Box::new(found))),
+            Some(root) => StateFolder::open(root).map(|found| Source::State(found, keys)),
+            None => {
+                Cluster::connect(&cli.cluster).map(|found| Source::Cluster(Box::new(found), keys))
+            }
         }
     }
 
     /// All evidence there is.
     pub(crate) fn evidence(&self) -> Result<Evidence, CliError> {
         match self {
-            Source::State(state) => Ok(Evidence::folder(state.evidence())),
-            Source::Cluster(cluster) => Ok(Evidence::log(FetchedLog::fetch(cluster)?)),
+            Source::State(state, keys) => Ok(Evidence::folder(Place::new(&state.evidence(), keys))),
+            Source::Cluster(cluster, keys) => Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?)),
         }
     }
 
@@ -59,16 +66,16 @@ impl Source {
     pub(crate) fn refresh(&self, evidence: &mut Evidence) -> Result<(), CliError> {
         match self {
             // Read anew each time as it is.
-            Source::State(_) => Ok(()),
-            Source::Cluster(cluster) => evidence.refresh(cluster),
+            Source::State(..) => Ok(()),
+            Source::Cluster(cluster, _) => evidence.refresh(cluster),
         }
     }
 
     /// Where requests for approval are answered.
     pub(crate) fn desk(&self) -> Result<Desk<'_>, CliError> {
         match self {
-            Source::State(state) => Desk::folder(state),
-            Source::Cluster(cluster) => Ok(Desk::cluster(cluster)),
+            Source::State(state, _) => Desk::folder(state),
+            Source::Cluster(cluster, _) => Ok(Desk::cluster(cluster)),
         }
     }
 }

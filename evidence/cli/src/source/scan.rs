@@ -1,22 +1,40 @@
 //! All evidence in one pass, store by store.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
 
-use chaperone_evidence::{Scan, Scanned, StoreError, Summaries, recent, scan, summaries};
+use chaperone_evidence::{Place, Scan, Scanned, StoreError, Summaries, recent, scan, summaries};
 
 use super::{Evidence, Found};
 use crate::error::CliError;
 use crate::output::complain;
 
 /// Opens a store's records or sessions.
-type Open<I> = fn(&Path) -> Result<I, StoreError>;
+type Open<I> = fn(Place) -> Result<I, StoreError>;
+
+/// A pass that may have to leave sessions out.
+trait Pass {
+    /// How many, because they are sealed and nothing opens them.
+    fn passed_over(&self) -> usize;
+}
+
+impl Pass for Scan {
+    fn passed_over(&self) -> usize {
+        self.sealed()
+    }
+}
+
+impl Pass for Summaries {
+    /// None: what is known of a sealed one is told.
+    fn passed_over(&self) -> usize {
+        0
+    }
+}
 
 impl Evidence {
     /// Each session once it is known whole. Of a store those that ended come in the order in which
     /// they did, then the others.
     pub(crate) fn summaries(&self) -> impl Iterator<Item = Result<Found, CliError>> {
-        self.found(summaries)
+        self.found(|dir| summaries(dir))
     }
 
     /// Some of the newest sessions, read fast: for suggestions, not for answers.
@@ -26,7 +44,7 @@ impl Evidence {
 
     /// Every record but the streams', in the order of each store.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<Scanned, CliError>> {
-        self.each::<Scan, _>(scan)
+        self.each::<Scan, _>(|dir| scan(dir))
             .map(|item| item.map(|(_, scanned)| scanned))
     }
 
@@ -37,7 +55,7 @@ impl Evidence {
 
     fn each<I, T>(&self, open: Open<I>) -> Each<I>
     where
-        I: Iterator<Item = Result<T, StoreError>>,
+        I: Iterator<Item = Result<T, StoreError>> + Pass,
     {
         let stores = match self {
             Evidence::Folder(dir) => VecDeque::from([(dir.clone(), None)]),
@@ -46,7 +64,7 @@ impl Evidence {
                 .iter()
                 .map(|store| {
                     let pod = format!("{}/{}", store.pod.namespace, store.pod.name);
-                    (store.dir.clone(), Some(pod))
+                    (Place::new(&store.dir, log.keys()), Some(pod))
                 })
                 .collect(),
         };
@@ -61,16 +79,16 @@ impl Evidence {
 /// What all stores have, one after the other. A damaged one of many is complained about, and keeps
 /// none of the others from being seen; where there is one, the damage is the answer.
 struct Each<I> {
-    stores: VecDeque<(PathBuf, Option<String>)>,
+    stores: VecDeque<(Place, Option<String>)>,
     open: Open<I>,
-    at: Option<(PathBuf, Option<String>, I)>,
+    at: Option<(Place, Option<String>, I)>,
 }
 
 impl<I, T> Iterator for Each<I>
 where
-    I: Iterator<Item = Result<T, StoreError>>,
+    I: Iterator<Item = Result<T, StoreError>> + Pass,
 {
-    type Item = Result<(PathBuf, T), CliError>;
+    type Item = Result<(Place, T), CliError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -82,7 +100,7 @@ where
                 },
                 None => {
                     let (dir, pod) = self.stores.pop_front()?;
-                    match (self.open)(&dir) {
+                    match (self.open)(dir.clone()) {
                         Ok(items) => {
                             self.at = Some((dir, pod, items));
                             continue;
@@ -95,7 +113,10 @@ where
                     }
                 }
             };
-            let (_, pod, _) = self.at.take()?;
+            let (_, pod, items) = self.at.take()?;
+            if items.passed_over() > 0 {
+                complain(&sealed(pod.as_deref(), items.passed_over()));
+            }
             if let Some(error) = failed {
                 if pod.is_none() {
                     return Some(Err(error.into()));
@@ -104,6 +125,13 @@ where
             }
         }
     }
+}
+
+fn sealed(pod: Option<&str>, count: usize) -> CliError {
+    let of = pod.map_or_else(String::new, |pod| format!(" of pod {pod}"));
+    CliError::Usage(format!(
+        "{count} sealed session(s){of} are left out: nothing here opens them; give an auditor's key with --identity"
+    ))
 }
 
 fn damaged(pod: Option<String>, error: &StoreError) -> CliError {

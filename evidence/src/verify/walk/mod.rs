@@ -1,7 +1,8 @@
-//! The pass over the log: segments and attaches here, then runs, heads, and the tail.
+//! The pass over the log: segments and attaches here, then seals, runs, heads, and the tail.
 
 mod heads;
 mod runs;
+mod seals;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Hash, NO_HASH};
 use crate::log::Log;
 use crate::record::{AttachId, SessionId};
+use crate::seal::{Frames, Seal, Unsealer};
 use crate::segment::{self, LATEST, RawEntry, Segment, relative_path};
 use crate::spool::{self, Found};
 
@@ -25,6 +27,8 @@ struct Life {
     body: Vec<u8>,
     ordinal: u64,
     heads: Vec<Hash>,
+    /// Number of its last Seal entry.
+    seals: u32,
     detached: bool,
     /// Whether it has shipped sessions of its own.
     active: bool,
@@ -38,6 +42,7 @@ struct Walk<'a> {
     log: &'a Log,
     selection: &'a Selection,
     keys: &'a Keys,
+    unsealer: Unsealer,
     report: &'a mut Report,
     /// The attach before the current one: its spool may be shipped by the current.
     previous: Option<Life>,
@@ -50,12 +55,14 @@ pub(super) fn walk(
     log: &Log,
     selection: &Selection,
     keys: &Keys,
+    unsealer: Unsealer,
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let mut walk = Walk {
         log,
         selection,
         keys,
+        unsealer,
         report,
         previous: None,
         current: None,
@@ -154,6 +161,7 @@ impl Walk<'_> {
                 Err(error) => self.wrong(None, BreakReason::RunChanged, error.to_string()),
             },
             segment::HEAD => self.head(segment, entry),
+            segment::SEAL => self.seal(entry.body),
             kind => self.wrong(
                 None,
                 BreakReason::EntryMisplaced,
@@ -236,6 +244,7 @@ impl Walk<'_> {
             body: body.to_vec(),
             ordinal: attach.ordinal,
             heads: Vec::new(),
+            seals: 0,
             detached: false,
             active: false,
             highest: 0,

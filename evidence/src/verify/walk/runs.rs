@@ -42,22 +42,57 @@ impl Walk<'_> {
                 "it belongs to another attach".to_owned(),
             ));
         }
-        let frames = match (problem, signed.frames()) {
-            (None, Ok(frames)) => frames,
-            (Some((reason, detail)), _) => {
+        let seals = 1..=current.seals;
+        if problem.is_none() && run.sealed.is_some_and(|it| !seals.contains(&it.seal)) {
+            let detail = "the seal it names is not there".to_owned();
+            problem = Some((BreakReason::SealInvalid, detail));
+        }
+        let opened = match problem {
+            None => self.open(signed),
+            Some(problem) => Err(problem),
+        };
+        let frames = match opened {
+            Ok(frames) => frames,
+            Err((reason, detail)) => {
                 self.wrong(place, reason, detail);
                 return self.skip(run);
             }
-            (None, Err(error)) => {
-                self.wrong(place, BreakReason::RunChanged, error.to_string());
-                return self.skip(run);
-            }
         };
-        if self.accept(run, own) && self.wanted(run.session) {
-            self.frames(run, own, &frames);
-        } else {
-            self.skip_accepted(run, own, &frames);
+        let accepted = self.accept(run, own);
+        match frames {
+            Some(frames) if !self.is_blind(run, own) => {
+                if accepted && self.wanted(run.session) {
+                    self.frames(run, own, &frames);
+                } else {
+                    self.skip_accepted(run, own, &frames);
+                }
+            }
+            frames => self.skip_sealed(run, own, frames.as_deref()),
         }
+    }
+
+    /// Its frames; none where they are sealed and there is no key.
+    fn open(&self, signed: &SignedRun<'_>) -> Result<Option<Vec<u8>>, (BreakReason, String)> {
+        let wrong = |reason, detail: &str| Err((reason, detail.to_owned()));
+        match self.unsealer.frames(signed) {
+            Frames::Clear(frames) => Ok(Some(frames)),
+            Frames::Sealed => Ok(None),
+            Frames::WrongKey => wrong(
+                BreakReason::KeyMismatch,
+                "the key that was given for this session does not open it",
+            ),
+            Frames::Broken => wrong(
+                BreakReason::SealBroken,
+                "its sealed frames do not open under its session's key",
+            ),
+            Frames::Malformed(error) => wrong(BreakReason::RunChanged, error.0),
+        }
+    }
+
+    fn is_blind(&mut self, run: &Run, own: bool) -> bool {
+        self.life(own)
+            .and_then(|life| life.sessions.get(&run.ordinal))
+            .is_some_and(|session| session.blind)
     }
 
     pub(super) fn wanted(&self, session: SessionId) -> bool {
@@ -189,10 +224,10 @@ impl Walk<'_> {
                 return self.give_up(run, own, Some(place), reason, detail);
             }
         }
-        let hash = self
+        let (hash, ended) = self
             .life(own)
             .and_then(|life| life.sessions.get(&run.ordinal))
-            .and_then(|s| s.hash);
+            .map_or((None, false), |s| (s.hash, s.ended));
         let place = Some((run.session, run.last()));
         if count != run.count || hash != Some(run.last_hash) {
             let detail = "the run's frames do not give its last hash".to_owned();
@@ -202,6 +237,12 @@ impl Walk<'_> {
                 place,
                 BreakReason::RunChanged,
                 "its times are not those of its records",
+            );
+        } else if run.sealed.is_some_and(|sealed| sealed.ends != ended) {
+            self.wrong(
+                place,
+                BreakReason::RunChanged,
+                "its session ends in another record than it says",
             );
         }
     }
@@ -274,18 +315,40 @@ impl Walk<'_> {
         }
     }
 
+    /// A run that nobody here can read, or that follows one: what its header says is held against
+    /// the rest.
+    fn skip_sealed(&mut self, run: &Run, own: bool, frames: Option<&[u8]>) {
+        let ends = match (&run.sealed, frames) {
+            (Some(sealed), _) => sealed.ends,
+            (None, frames) => ends(frames.unwrap_or_default()),
+        };
+        let wanted = self.wanted(run.session);
+        let Some(life) = self.life(own) else { return };
+        if run.first == 0 {
+            life.last_start = NO_HASH;
+        }
+        let Some(session) = life
+            .sessions
+            .get_mut(&run.ordinal)
+            .filter(|session| !session.broken)
+        else {
+            return;
+        };
+        session.next = run.last().saturating_add(1);
+        session.hash = Some(run.last_hash);
+        session.ended = ends;
+        let first = !std::mem::replace(&mut session.blind, true);
+        if first && wanted {
+            self.report.is_sealed(run.session);
+        }
+    }
+
     /// A run whose frames are not looked at: only its clear header moves the session on.
     pub(super) fn skip_accepted(&mut self, run: &Run, own: bool, bytes: &[u8]) {
-        let mut rest = bytes;
-        let mut last_kind = 0;
-        let mut start = None;
-        while let Ok((frame, after)) = frame::read(rest) {
-            if frame.header.sequence == 0 {
-                start = Some(frame::chain(None, frame.bytes));
-            }
-            last_kind = frame.header.kind;
-            rest = after;
-        }
+        let start = frame::read(bytes)
+            .ok()
+            .filter(|(frame, _)| frame.header.sequence == 0)
+            .map(|(frame, _)| frame::chain(None, frame.bytes));
         let Some(life) = self.life(own) else { return };
         if let Some(start) = start {
             life.last_start = start;
@@ -297,7 +360,17 @@ impl Walk<'_> {
         {
             session.next = run.last().saturating_add(1);
             session.hash = Some(run.last_hash);
-            session.ended = last_kind == crate::codec::SESSION_END;
+            session.ended = ends(bytes);
         }
     }
+}
+
+/// Whether the last of these frames ends its session.
+pub(super) fn ends(mut frames: &[u8]) -> bool {
+    let mut kind = 0;
+    while let Ok((frame, rest)) = frame::read(frames) {
+        kind = frame.header.kind;
+        frames = rest;
+    }
+    kind == crate::codec::SESSION_END
 }

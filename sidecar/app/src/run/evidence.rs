@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use chaperone_control::PodIdentity;
-use chaperone_evidence::{AttachIdentity, Recorder, SpoolOptions, Store, StoreError};
+use chaperone_control::{PodIdentity, Snapshot};
+use chaperone_evidence::{AttachIdentity, Recipient, Recorder, SpoolOptions, Store, StoreError};
 
 /// The spool's part of the volume; the rest is the log's.
-fn spool_options() -> SpoolOptions {
+fn spool_options(recipients: &[Recipient]) -> SpoolOptions {
     SpoolOptions {
+        recipients: recipients.to_vec(),
         file_bytes: 8 * 1024 * 1024,
         files: 3,
         reserve: 2 * 1024 * 1024,
@@ -47,11 +48,12 @@ pub(crate) async fn open(
     spool: &Path,
     pod: &PodIdentity,
     digest_key: &[u8; 32],
+    recipients: &[Recipient],
 ) -> anyhow::Result<Opened> {
     let folder = spool.join(FOLDER);
     let store = match Store::open_with_digest_key(&folder, digest_key) {
         Err(StoreError::OtherDigestKey(_)) => {
-            retire(spool, &folder, pod).await?;
+            retire(spool, &folder, pod, recipients).await?;
             Store::open_with_digest_key(&folder, digest_key)
         }
         opened => opened,
@@ -59,7 +61,7 @@ pub(crate) async fn open(
     .map_err(worded)?;
     let fingerprint = store.log_fingerprint();
     let recorder = store
-        .attach(identity(pod), spool_options())
+        .attach(identity(pod), spool_options(recipients))
         .map_err(worded)?;
     Ok(Opened {
         recorder,
@@ -77,10 +79,15 @@ pub(crate) fn retired(spool: &Path) -> Vec<PathBuf> {
 }
 
 /// Ends a store under its own key: what a crash left in its spool goes into its log first.
-async fn retire(spool: &Path, folder: &Path, pod: &PodIdentity) -> anyhow::Result<()> {
+async fn retire(
+    spool: &Path,
+    folder: &Path,
+    pod: &PodIdentity,
+    recipients: &[Recipient],
+) -> anyhow::Result<()> {
     let store = Store::open(folder).map_err(worded)?;
     let recorder = store
-        .attach(identity(pod), spool_options())
+        .attach(identity(pod), spool_options(recipients))
         .map_err(worded)?;
     recorder
         .detach(RETIRING)
@@ -107,6 +114,20 @@ async fn retire(spool: &Path, folder: &Path, pod: &PodIdentity) -> anyhow::Resul
         "the operator has another digest key than this pod's evidence: the evidence so far was put aside"
     );
     Ok(())
+}
+
+/// Whom the snapshot has evidence sealed for; `None` where nobody knows.
+///
+/// # Errors
+/// Where a name cannot be understood: nothing may be recorded then that everybody could read.
+pub(crate) fn recipients(snapshot: &Snapshot) -> anyhow::Result<Option<Vec<Recipient>>> {
+    let parsed = |text: &String| {
+        Recipient::parse(text).with_context(|| format!("CannotRecord: to be sealed for {text}"))
+    };
+    let names = snapshot.seal_for.as_ref();
+    names
+        .map(|names| names.iter().map(parsed).collect())
+        .transpose()
 }
 
 fn identity(pod: &PodIdentity) -> AttachIdentity {

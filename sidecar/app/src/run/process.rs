@@ -186,7 +186,10 @@ impl Starting {
             .expose()
             .try_into()
             .context("the operator's digest key is not of 32 bytes")?;
-        let opened = evidence::open(&self.settings.spool, &answer.pod, &key).await?;
+        let recipients = evidence::recipients(&answer.snapshot)?.context(
+            "CannotRecord: nobody knows whom evidence is to be sealed for; see spec.seal of the AuditStore",
+        )?;
+        let opened = evidence::open(&self.settings.spool, &answer.pod, &key, &recipients).await?;
         say(&format!("evidence log {}", opened.fingerprint));
         self.health.set_recorder(Arc::clone(&opened.recorder));
         let (ended, over) = watch::channel(false);
@@ -305,6 +308,12 @@ impl Process {
                 }
             };
             let suspension = self.why_suspended();
+            if taken {
+                // A name that cannot be understood ends the sidecar, as it would at its start.
+                if let Some(recipients) = evidence::recipients(&self.snapshot)? {
+                    self.plane.recorder.seal_for(&recipients);
+                }
+            }
             if taken || suspension != self.suspension {
                 self.suspension = suspension;
                 self.apply().await?;

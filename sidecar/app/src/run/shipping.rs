@@ -19,6 +19,7 @@ use chaperone_control::{
     Append, Bytes, CertificateRequest, MOST_PART_BYTES, MOST_PARTS, MOST_RECOVERED, MOST_VIEWS,
     PodIdentity, RecoveredSession, SessionView, SessionViews,
 };
+use chaperone_evidence::seal::ShippedKeys;
 use chaperone_evidence::{Outbox, Outgoing, Recorder, Tally, parse_public_pem};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ pub(crate) async fn follow(
     mut ended: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let asides = retired(&spool);
-    let mut views = Views::new(&client, &pod);
+    let mut views = Views::new(&client, &pod, recorder.shipped_keys());
     if !asides.is_empty() {
         // Its sessions ended with it; this store knows none of them.
         views.recovered = Some(Vec::new());
@@ -130,7 +131,7 @@ impl<'a> Store<'a> {
             }
             self.work(move |outbox| outbox.acknowledge(number)).await?;
             if let Some((_, views)) = &mut live {
-                views.take(&next.bytes);
+                views.take(number, &next.bytes);
                 // Here and not only when all is sent: of a busy pod that never is.
                 views.tell(false).await;
             }
@@ -209,6 +210,7 @@ struct Views<'a> {
     client: &'a Client,
     pod: &'a PodIdentity,
     tally: Tally,
+    keys: ShippedKeys,
     /// How sessions of earlier lives came out, until it has been told.
     recovered: Option<Vec<RecoveredSession>>,
     untold: BTreeMap<String, SessionView>,
@@ -216,24 +218,27 @@ struct Views<'a> {
 }
 
 impl<'a> Views<'a> {
-    fn new(client: &'a Client, pod: &'a PodIdentity) -> Views<'a> {
+    fn new(client: &'a Client, pod: &'a PodIdentity, keys: ShippedKeys) -> Views<'a> {
         Views {
             client,
             pod,
-            tally: Tally::default(),
+            tally: Tally::with(keys.clone()),
+            keys,
             recovered: None,
             untold: BTreeMap::new(),
             told: Instant::now(),
         }
     }
 
-    fn take(&mut self, segment: &[u8]) {
+    fn take(&mut self, number: u64, segment: &[u8]) {
         let told = self.tally.take(segment);
+        self.keys.forget(number);
         if let Some(tails) = told.recovered {
             let recovered = tails.iter().map(recovered).take(MOST_RECOVERED);
             self.recovered = Some(recovered.collect());
         }
-        for session in told.sessions {
+        // Of what an earlier life sealed, only who it was sealed for can tell.
+        for session in told.sessions.into_iter().filter(|told| !told.sealed) {
             let id = session.id.to_string();
             if self.untold.len() >= MOST_UNTOLD && !self.untold.contains_key(&id) {
                 continue;

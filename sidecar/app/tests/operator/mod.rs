@@ -72,6 +72,7 @@ struct Answers {
     labels: BTreeMap<String, String>,
     connections: Vec<ConnectionSnapshot>,
     identity_providers: Vec<ProviderSnapshot>,
+    seal_for: Option<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -92,6 +93,7 @@ impl Operator {
                 labels: BTreeMap::new(),
                 connections: Vec::new(),
                 identity_providers: Vec::new(),
+                seal_for: Some(Vec::new()),
             }),
             changed: watch::channel(1).0,
             away: AtomicBool::new(false),
@@ -153,6 +155,13 @@ impl Operator {
     /// Changes whose tokens can be checked.
     pub fn tell_providers(&self, providers: Vec<ProviderSnapshot>) {
         self.world.answers.lock().unwrap().identity_providers = providers;
+        self.changed();
+    }
+
+    /// Changes whom evidence is sealed for.
+    pub fn seal_for(&self, recipients: Option<&[&str]>) {
+        self.world.answers.lock().unwrap().seal_for =
+            recipients.map(|some| some.iter().map(|one| (*one).to_owned()).collect());
         self.changed();
     }
 
@@ -328,6 +337,7 @@ impl World {
             labels: answers.labels.clone(),
             connections: answers.connections.clone(),
             identity_providers: answers.identity_providers.clone(),
+            seal_for: answers.seal_for.clone(),
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chaperone_evidence::audit::bundle::{self, BundleError, Files};
-use chaperone_evidence::{BreakReason, Selection, SessionId};
+use chaperone_evidence::audit::{add_keys, keys_of};
+use chaperone_evidence::{BreakReason, Keyring, Recipient, Selection, SessionId};
 
 use super::save;
 use crate::archive;
@@ -42,7 +43,7 @@ pub(crate) fn run(
     }
     let count = counted(found.len() as u64, "session", "sessions");
     let progress = Progress::start("making the bundle");
-    let files = proven(source, &mut evidence, found)?;
+    let files = proven(source, &mut evidence, found, &args.recipient)?;
     drop(progress);
     match &args.to {
         None => {
@@ -81,6 +82,7 @@ fn proven(
     source: &Source,
     evidence: &mut Evidence,
     mut found: Vec<Found>,
+    recipients: &[Recipient],
 ) -> Result<Files, CliError> {
     let sessions: Vec<SessionId> = found.iter().map(|found| found.session.id).collect();
     let deadline = Instant::now() + PATIENCE;
@@ -88,10 +90,27 @@ fn proven(
         let stores: BTreeSet<&Path> = found.iter().map(|found| found.dir.as_path()).collect();
         let why_not = match files(evidence, &stores, &sessions)? {
             Err(why) => why,
-            Ok(files) => {
+            Ok(mut files) => {
+                let keys = opening(&found, &sessions)?;
+                add_keys(&mut files, &keys, recipients)
+                    .map_err(|error| CliError::Usage(format!("--recipient: {error}")))?;
                 let scratch = Scratch::new()?;
-                let told =
-                    bundle::verify_bundle(&files, None, None, &Selection::All, scratch.path())?;
+                let told = bundle::verify_bundle(
+                    &files,
+                    None,
+                    None,
+                    evidence.keys(),
+                    &Selection::All,
+                    scratch.path(),
+                )?;
+                let shut = sessions.iter().filter(|id| told.report.sealed.contains(id));
+                let shut = shut.filter(|id| !keys.opens(id)).count();
+                if shut > 0 {
+                    note(&format!(
+                        "{} sealed in it: you have no key to hand on",
+                        counted(shut as u64, "session stays", "sessions stay")
+                    ));
+                }
                 let breaks = told.report.breaks;
                 let missing = breaks
                     .iter()
@@ -125,6 +144,18 @@ fn proven(
             .map(|id| evidence.session(&id.to_string()))
             .collect::<Result<_, _>>()?;
     }
+}
+
+/// The keys that open these sessions, as far as there are any here.
+fn opening(found: &[Found], sessions: &[SessionId]) -> Result<Keyring, CliError> {
+    let mut keys = Keyring::default();
+    let mut seen = BTreeSet::new();
+    for place in found.iter().map(|found| &found.dir) {
+        if seen.insert(place.as_path()) {
+            keys.extend(&keys_of(place, sessions)?);
+        }
+    }
+    Ok(keys)
 }
 
 /// The bundle's files; within, why nothing can be proven.

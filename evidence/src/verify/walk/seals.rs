@@ -1,0 +1,39 @@
+//! Seals: whose they are, whether they follow, and whether they hold what they commit to.
+
+use super::*;
+
+impl Walk<'_> {
+    pub(super) fn seal(&mut self, body: &[u8]) {
+        let seal = match Seal::decode(body) {
+            Ok(seal) => seal,
+            Err(error) => return self.wrong(None, BreakReason::SealInvalid, error.to_string()),
+        };
+        let Some(life) = &mut self.current else {
+            return self.wrong(
+                None,
+                BreakReason::EntryMisplaced,
+                "a seal before any attach",
+            );
+        };
+        if seal.attach != life.id || life.detached {
+            let detail = format!("a seal of attach {} after attach {}", seal.attach, life.id);
+            return self.wrong(None, BreakReason::EntryMisplaced, detail);
+        }
+        if !Seal::signature_holds(body, &life.public) {
+            return self.wrong(
+                None,
+                BreakReason::SignatureInvalid,
+                "its attach did not sign this seal",
+            );
+        }
+        let number = life.seals.saturating_add(1);
+        life.seals = number;
+        if seal.number != number {
+            let detail = format!("it is seal {}; seal {number} was to be next", seal.number);
+            return self.wrong(None, BreakReason::SealInvalid, detail);
+        }
+        if let Err(why) = self.unsealer.take(&seal) {
+            self.wrong(None, BreakReason::SealInvalid, why);
+        }
+    }
+}
