@@ -164,7 +164,7 @@ async fn tally(recipients: &[Recipient]) {
     let mut told = std::collections::BTreeMap::new();
     while let Some(next) = outbox.unsent().unwrap() {
         let blind = other.take(&next.bytes).sessions;
-        assert!(blind.iter().all(|one| one.sealed == !recipients.is_empty()));
+        assert!(blind.iter().all(|one| one.sealed != recipients.is_empty()));
         for session in tally.take(&next.bytes).sessions {
             told.insert(session.id.to_string(), session);
         }

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use super::{DataKey, KeyName};
 use crate::engine::lock;
 
+/// Each with the segment that its session ended in.
+type Kept = BTreeMap<KeyName, (DataKey, Option<u64>)>;
+
 /// Keys of sessions that are open, and of those whose last segment was not told of yet. They are
 /// nowhere but in memory.
 #[derive(Debug, Clone, Default)]
-pub struct ShippedKeys(Arc<Mutex<BTreeMap<KeyName, (DataKey, Option<u64>)>>>);
+pub struct ShippedKeys(Arc<Mutex<Kept>>);
 
 impl ShippedKeys {
     /// What opens the runs of a segment, and whether each ends its session.

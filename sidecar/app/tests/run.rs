@@ -755,7 +755,7 @@ fn a_pod_seals_for_whom_it_is_told_and_still_tells_of_its_sessions() {
     assert!(
         views
             .values()
-            .all(|view| view.allowed == 1 && view.connection == "databases/orders-db"),
+            .all(|view| view.rows == 1 && view.connection == "databases/orders-db"),
         "{views:?}"
     );
 
