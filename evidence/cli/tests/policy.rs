@@ -340,3 +340,44 @@ fn doctor_needs_a_cluster() {
     let ran = common::run(dir.path(), &["doctor"]).exits(2);
     assert!(ran.err.contains("needs a cluster"), "{}", ran.err);
 }
+
+/// The sample of HTTP, and what its story says of five requests.
+#[test]
+fn requests_are_judged_like_statements() {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/samples");
+    let dir = TempDir::new().unwrap();
+    let cases = dir.path().join("requests.yaml");
+    let yaml = "
+- {request: GET /v1/orders/7, expect: Allow}
+- {request: POST /v1/orders/7/refunds, json: {amount: 20}, expect: Allow}
+- {request: POST /v1/orders/7/refunds, json: {amount: 200}, expect: Hold}
+- {request: GET /v1/admin/x, expect: Deny}
+- {request: GET /v1/../x, expect: Deny}
+";
+    fs::write(&cases, yaml).unwrap();
+    let run = |more: &[&str]| {
+        let given = [
+            "policy",
+            "test",
+            "--manifests",
+            samples,
+            "--subject",
+            "shop/support-agent",
+            "--connection",
+            "apis/orders-api",
+            "--namespace-label",
+            "team=shop",
+        ];
+        run_bare(&[&given[..], more].concat())
+    };
+    let all = run(&["--file", cases.to_str().unwrap()]);
+    assert_eq!(all.code, 0, "{all:?}");
+    let one = run(&["--request", "DELETE /v1/orders/7"]);
+    assert_eq!(one.code, 1, "{one:?}");
+    assert!(
+        one.out.contains("DELETE on orders.example.com/v1/orders/7"),
+        "{one:?}"
+    );
+    let both = run(&["--request", "GET /", "--sql", "SELECT 1"]);
+    assert_eq!(both.code, 2, "{both:?}");
+}

@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(sent("/"), "/");
         assert_eq!(sent("/a/"), "/a/");
         assert_eq!(sent("/orders.v1.Orders/Get"), "/orders.v1.Orders/Get");
-        assert_eq!(sent("/100%25/50%"[..6].to_owned().as_str()), "/100%25");
+        assert_eq!(sent("/100%25"), "/100%25");
     }
 
     #[test]

@@ -324,7 +324,8 @@ async fn look_into(
     let known = wanted.body.size_hint().exact();
     let short =
         known.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= most));
-    if !reads_json && !(armed && short) {
+    let needed = reads_json || (armed && short);
+    if !needed {
         return Ok(());
     }
     let unreadable = |error: BodyError| (Reason::BodyUnreadable, error.to_string());

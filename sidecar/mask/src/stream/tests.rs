@@ -277,6 +277,11 @@ proptest! {
         let whole = run(stream(Kind::Json, PLACES, &[]), text.as_bytes(), &[usize::MAX / 2]).unwrap();
         prop_assert_eq!(whole, out);
     }
+}
+
+proptest! {
+    // Each is scanned several times over.
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn a_match_across_a_cut_is_found(

@@ -190,7 +190,7 @@ impl Lab {
             accesses: accesses
                 .iter()
                 .map(|access| AccessView {
-                    effect: access.effect.as_str(),
+                    effect: effect_of(access),
                     object: access.object.to_string(),
                     baseline: access.baseline,
                     rules: rules(access),
@@ -201,6 +201,13 @@ impl Lab {
             assumed,
         })
     }
+}
+
+/// As the access itself is written: `Read`, or `GET`.
+fn effect_of(access: &Access) -> String {
+    let text = access.to_string();
+    let effect = text.split_once(" on ").map(|(effect, _)| effect.to_owned());
+    effect.unwrap_or(text)
 }
 
 /// The host of an HTTP target's URL; empty for other targets.

@@ -61,8 +61,8 @@ pub(crate) struct JudgedView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessView {
-    /// What is done.
-    pub(crate) effect: &'static str,
+    /// What is done: an effect of SQL, or a method.
+    pub(crate) effect: String,
     /// To what.
     pub(crate) object: String,
     /// Drivers may always do this where they may do anything.
