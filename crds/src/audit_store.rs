@@ -76,7 +76,10 @@ pub struct AuditSeal {
     /// them; those before stay as they are. One that cannot be understood denies everything.
     #[schemars(
         length(min = 1, max = 16),
-        inner(regex(pattern = "^age1[02-9ac-hj-np-z]{58}$"))
+        inner(
+            length(min = 62, max = 62),
+            regex(pattern = "^age1[02-9ac-hj-np-z]{58}$")
+        )
     )]
     pub recipients: Vec<String>,
 }
