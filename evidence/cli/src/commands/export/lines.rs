@@ -30,7 +30,7 @@ struct EntryLine<'a> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What<'a> {
-    Start(StartView<'a>),
+    Start(Box<StartView<'a>>),
     Entry(&'a Entry),
 }
 
@@ -64,7 +64,7 @@ pub(super) fn ndjson(
     for item in Entries::new(chosen(evidence, selection)) {
         let item = item?;
         let (origin, what) = match &item {
-            Told::Began(origin) => (origin, What::Start(start(origin))),
+            Told::Began(origin) => (origin, What::Start(Box::new(start(origin)))),
             Told::Entry(origin, entry) => (origin, What::Entry(entry)),
         };
         let line = EntryLine {
