@@ -9,6 +9,8 @@
 //! - [`check`] is what is looked at before anything is taken in;
 //! - [`Tree`] is the Merkle tree as it grows (RFC 6962, section 2.1), [`Note`] its signed word
 //!   (C2SP signed-note and tlog-checkpoint);
+//! - [`Cut`] is the log's beginning as it is to go, [`Tombstone`] what then says that it is gone and
+//!   what the rest is verified from;
 //! - [`bundle`] is some of it cut out, with proofs (`proof`) that need not the rest;
 //! - [`mod@verify`] holds all of it against the log's public key, then every store against its
 //!   certificate, with the same pass that verifies a standalone store.
@@ -19,8 +21,11 @@ pub mod bundle;
 mod certificate;
 mod check;
 mod collect;
+mod cut;
 mod note;
 mod proof;
+mod removed;
+mod tombstone;
 mod tree;
 pub mod verify;
 
@@ -30,7 +35,10 @@ mod tests;
 pub use certificate::{CertificateError, LogKey, Pod, StoreCertificate};
 pub use check::{CheckError, Checked, check};
 pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};
+pub use cut::{At, Cut, Hold};
 pub use note::{Note, NoteError, ORIGIN};
+pub use removed::Removed;
+pub use tombstone::{Held, MAX_TOMBSTONE, Tombstone, TombstoneError};
 pub use tree::{Tree, leaf_hash};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +52,8 @@ pub enum EntryKind {
     Certificate,
     /// A part of a segment of a pod's store.
     Segment,
+    /// A [`Tombstone`].
+    Tombstone,
 }
 
 impl EntryKind {
@@ -51,6 +61,7 @@ impl EntryKind {
         match self {
             EntryKind::Certificate => "Certificate",
             EntryKind::Segment => "Segment",
+            EntryKind::Tombstone => "Tombstone",
         }
     }
 }
@@ -66,9 +77,9 @@ pub struct Entry {
     pub pod: String,
     /// UID of the pod.
     pub uid: String,
-    /// Public key of the pod's store.
+    /// Public key of the pod's store; of a tombstone, the log's.
     pub store: [u8; 32],
-    /// Number of the store's segment, from 1; 0 for a certificate.
+    /// Number of the store's segment, from 1; 0 for a certificate; a tombstone's own number.
     pub number: u64,
     /// Which part of it, from 0.
     pub part: u32,

@@ -14,6 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use crate::base::Base;
 use crate::error::StoreError;
 use crate::log::Log;
 use crate::record::{AttachId, SessionId};
@@ -134,6 +135,8 @@ break_reasons! {
     CheckpointMissing,
     /// A checkpoint is not signed, does not follow, or signs another tree.
     CheckpointInvalid,
+    /// A tombstone is not the log key's, or claims what the log does not bear out.
+    TombstoneInvalid,
     /// A bundle is not what its manifest says.
     BundleInvalid,
     /// A bundle's proof does not show what it is to show.
@@ -267,9 +270,21 @@ pub fn verify(
     selection: &Selection,
     key: Option<&TrustedKey>,
 ) -> Result<Report, StoreError> {
+    verify_from(dir, selection, key, None, None)
+}
+
+/// As [`verify`], of a store out of a cluster's log whose beginning was removed: from `base` on, up
+/// to and with the segment `until` if one is named.
+pub(crate) fn verify_from(
+    dir: &Path,
+    selection: &Selection,
+    key: Option<&TrustedKey>,
+    base: Option<&Base>,
+    until: Option<u64>,
+) -> Result<Report, StoreError> {
     let log = Log::open(dir)?;
     let mut report = Report::new(Level::Full, String::new(), key.is_some());
     let keys = keys::check(&log, key, &mut report);
-    walk::walk(&log, selection, &keys, &mut report)?;
+    walk::walk(&log, selection, &keys, base, until, &mut report)?;
     Ok(report)
 }
