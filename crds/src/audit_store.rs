@@ -89,7 +89,10 @@ pub struct AuditHold {
     /// Evidence of these sessions, by their ids of 16 hex digits, and of what their sidecars wrote
     /// with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 16, max = 16), regex(pattern = r"^[0-9a-f]+$")))]
+    #[schemars(
+        length(max = 256),
+        inner(length(min = 16, max = 16), regex(pattern = r"^[0-9a-f]+$"))
+    )]
     pub sessions: Vec<String>,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

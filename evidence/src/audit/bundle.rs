@@ -95,7 +95,12 @@ pub fn of_log(
 ) -> Result<Files, BundleError> {
     let unprovable = |what: &str| BundleError::Unprovable(what.to_owned());
     // A proof needs all leaves, and a store's beginning is what the rest of it hangs on.
-    if collected.checkpoints.keys().next().is_some_and(|first| *first > 1) {
+    if collected
+        .checkpoints
+        .keys()
+        .next()
+        .is_some_and(|first| *first > 1)
+    {
         return Err(BundleError::Removed);
     }
     let newest = collected.checkpoints.values().next_back();

@@ -2,7 +2,7 @@
 //! every store is after them.
 //!
 //! ```text
-//! Cut::new(tombstone before, holds) ─stretch(cp-N, its entries)…─► is_clean ─► tombstone
+//! Cut::new(tombstone before, holds) ─segment(cp-N, its entries)… close(cp-N)─► is_clean ─► tombstone
 //! ```
 //! A stretch is what one checkpoint names. It stays whole where a hold applies to anything in it.
 
@@ -111,7 +111,11 @@ impl Cut {
         for held in &before.held {
             let numbers = held.checkpoints.iter().flat_map(|(a, b)| *a..=*b);
             match cut.holds.iter().any(|hold| hold.name == held.hold) {
-                true => cut.kept.entry(held.hold.clone()).or_default().extend(numbers),
+                true => cut
+                    .kept
+                    .entry(held.hold.clone())
+                    .or_default()
+                    .extend(numbers),
                 false => cut.released.extend(numbers),
             }
         }
@@ -125,7 +129,11 @@ impl Cut {
                 store.base = known.base.clone();
                 store.missing = known.missing;
             } else if cut.holds.iter().any(|hold| hold.name == known.hold) {
-                cut.stores.entry(place).or_default().held.push(known.clone());
+                cut.stores
+                    .entry(place)
+                    .or_default()
+                    .held
+                    .push(known.clone());
             }
         }
         cut
@@ -143,27 +151,30 @@ impl Cut {
         self.entries = self.entries.saturating_add(entries);
     }
 
-    /// Takes the next stretch: the number of its checkpoint, and the segments that it names, each
-    /// with the time it was made (seconds since the Unix epoch; none where it is not there), the
-    /// number of its leaves, and its entries as far as they can be read.
-    pub fn stretch<'a>(
+    /// Takes the next segment that a checkpoint names: when it was made (seconds since the Unix
+    /// epoch; none where it is not there), how many leaves it has, and its entries as far as they
+    /// can be read.
+    pub fn segment(
         &mut self,
         checkpoint: u64,
-        segments: impl IntoIterator<Item = (Option<i64>, u64, &'a [(Entry, Vec<u8>)])>,
+        made_s: Option<i64>,
+        leaves: u64,
+        entries: &[(Entry, Vec<u8>)],
     ) {
-        let (mut count, mut entries) = (0u64, 0u64);
-        for (made_s, leaves, read) in segments {
-            count = count.saturating_add(1);
-            entries = entries.saturating_add(leaves);
-            if let Some(made_s) = made_s {
-                let (oldest, newest) = self.times.unwrap_or((made_s, made_s));
-                self.times = Some((oldest.min(made_s), newest.max(made_s)));
-            }
-            for (entry, data) in read {
-                self.entry(checkpoint, entry, data);
-            }
+        let counted = self.counts.entry(checkpoint).or_default();
+        counted.0 = counted.0.saturating_add(1);
+        counted.1 = counted.1.saturating_add(leaves);
+        if let Some(made_s) = made_s {
+            let (oldest, newest) = self.times.unwrap_or((made_s, made_s));
+            self.times = Some((oldest.min(made_s), newest.max(made_s)));
         }
-        self.counts.insert(checkpoint, (count, entries));
+        for (entry, data) in entries {
+            self.entry(checkpoint, entry, data);
+        }
+    }
+
+    /// All that a checkpoint names was taken: every store moves on as far as it goes.
+    pub fn close(&mut self, checkpoint: u64) {
         for ((uid, key), store) in &mut self.stores {
             while let Some(kept) = store.next(checkpoint, &self.holds, uid, key) {
                 for (hold, stretches) in kept {
@@ -197,7 +208,10 @@ impl Cut {
                     ..Parts::default()
                 });
                 parts.stretches.insert(checkpoint);
-                parts.parts.entry(entry.part).or_insert_with(|| data.to_vec());
+                parts
+                    .parts
+                    .entry(entry.part)
+                    .or_insert_with(|| data.to_vec());
             }
             // The one that is being made speaks for it.
             EntryKind::Tombstone => {}
@@ -218,7 +232,11 @@ impl Cut {
     /// of it: where nothing came in this cut either, its store is forgotten.
     pub fn tombstone(&self, at: At, gone: &dyn Fn(&str) -> bool) -> Tombstone {
         let (mut segments, mut entries) = (self.segments, self.entries);
-        for (_, counted) in self.counts.iter().filter(|(number, _)| !self.keeps(**number)) {
+        for (_, counted) in self
+            .counts
+            .iter()
+            .filter(|(number, _)| !self.keeps(**number))
+        {
             segments = segments.saturating_add(counted.0);
             entries = entries.saturating_add(counted.1);
         }
@@ -289,8 +307,15 @@ impl Store {
             return Some(Vec::new());
         };
         let mut kept = Kept::new();
-        for hold in holds.iter().filter(|hold| hold.applies(&parts.namespace, &bytes)) {
-            let last = self.held.iter_mut().rev().find(|held| held.hold == hold.name);
+        for hold in holds
+            .iter()
+            .filter(|hold| hold.applies(&parts.namespace, &bytes))
+        {
+            let last = self
+                .held
+                .iter_mut()
+                .rev()
+                .find(|held| held.hold == hold.name);
             match last.filter(|held| held.until == self.base.number) {
                 Some(held) => held.until = number,
                 None => {
@@ -316,7 +341,10 @@ impl Hold {
         let Ok(segment) = segment::split(bytes) else {
             return false;
         };
-        let mut runs = segment.entries.iter().filter(|entry| entry.kind == segment::RUN);
+        let mut runs = segment
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == segment::RUN);
         runs.any(|entry| {
             Run::decode(entry.body).is_ok_and(|run| self.sessions.contains(&run.run.session))
         })

@@ -97,7 +97,11 @@ impl LogReport {
             tombstone.checkpoint,
         );
         if kept > 0 {
-            let holds: Vec<&str> = tombstone.held.iter().map(|held| held.hold.as_str()).collect();
+            let holds: Vec<&str> = tombstone
+                .held
+                .iter()
+                .map(|held| held.hold.as_str())
+                .collect();
             detail.push_str(&format!(
                 "; {kept} entries stay, held for {}",
                 holds.join(", ")
@@ -118,7 +122,10 @@ impl LogReport {
         selection: &Selection,
         prefix: &Path,
     ) -> Result<(), StoreError> {
-        for known in bases.iter().filter(|known| known.hold.is_empty() && known.missing > 0) {
+        for known in bases
+            .iter()
+            .filter(|known| known.hold.is_empty() && known.missing > 0)
+        {
             let detail = format!(
                 "{} segments of it were missing already when those around them were removed",
                 known.missing
@@ -137,9 +144,9 @@ impl LogReport {
 /// Whether the passes over a store look at one of its segments.
 pub(super) fn looked_at(bases: &[StoreBase], number: u64) -> bool {
     bases.is_empty()
-        || passes(bases).iter().any(|(base, until)| {
-            number > base.number && until.is_none_or(|until| number <= until)
-        })
+        || passes(bases)
+            .iter()
+            .any(|(base, until)| number > base.number && until.is_none_or(|until| number <= until))
 }
 
 /// From where to where a store is to be verified. What follows on something held is one pass with
@@ -177,9 +184,10 @@ fn opened(entry: &Entry, data: &[u8], public: &[u8; 32]) -> Result<Tombstone, St
 fn borne_out(removed: &Removed, collected: &Collected) -> Result<(), String> {
     let tombstone = &removed.tombstone;
     let number = tombstone.checkpoint;
-    let anchor = collected.checkpoints.get(&number).ok_or_else(|| {
-        format!("checkpoint {number}, which it says is to stay, is not there")
-    })?;
+    let anchor = collected
+        .checkpoints
+        .get(&number)
+        .ok_or_else(|| format!("checkpoint {number}, which it says is to stay, is not there"))?;
     if digest(anchor.note.as_bytes()) != tombstone.note || anchor.size != tombstone.size {
         return Err(format!("checkpoint {number} is another one than it means"));
     }
@@ -189,7 +197,9 @@ fn borne_out(removed: &Removed, collected: &Collected) -> Result<(), String> {
         segments.any(|(name, _)| *name == removed.name)
     });
     match named {
-        true => Err(format!("it removes itself: checkpoint {number} comes after it")),
+        true => Err(format!(
+            "it removes itself: checkpoint {number} comes after it"
+        )),
         false => Ok(()),
     }
 }

@@ -112,12 +112,7 @@ impl Tombstone {
     pub fn sign(&self, key: &LogKey) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(4096);
         out.put_u8(VERSION);
-        for value in [
-            self.number,
-            self.wall_ns,
-            self.at_least_s,
-            self.checkpoint,
-        ] {
+        for value in [self.number, self.wall_ns, self.at_least_s, self.checkpoint] {
             out.put_u64(value);
         }
         out.put(&self.note);

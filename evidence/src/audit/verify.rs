@@ -212,7 +212,10 @@ impl LogReport {
         selection: Option<&SessionId>,
     ) -> Result<(), StoreError> {
         let prefix = format!("Pod/{}/{}", folder.pod.namespace, folder.pod.name);
-        let stores = self.removed.iter().flat_map(|found| &found.tombstone.stores);
+        let stores = self
+            .removed
+            .iter()
+            .flat_map(|found| &found.tombstone.stores);
         let bases: Vec<StoreBase> = stores
             .filter(|known| known.store == folder.public && known.uid == folder.pod.uid)
             .cloned()

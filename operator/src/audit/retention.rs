@@ -17,13 +17,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chaperone_crds::audit_store::{NAME, NAMESPACE};
-use chaperone_crds::{
-    AuditCheckpoint, AuditRemoved, AuditSegment, AuditStore, ConditionReason,
-};
+use chaperone_crds::{AuditCheckpoint, AuditRemoved, AuditSegment, AuditStore, ConditionReason};
 use chaperone_evidence::audit::Tombstone;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ListParams, PartialObjectMeta};
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
@@ -40,6 +38,8 @@ use crate::controllers::events::Events;
 const LOOK: Duration = Duration::from_secs(2);
 /// Pause after a fault.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause where nothing is old enough yet.
+const STUCK: Duration = Duration::from_secs(30);
 /// Longest wait for one answer of the API server.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects of one page of metadata.
@@ -114,7 +114,7 @@ impl<'a> Retention<'a> {
     pub(super) async fn run(mut self) {
         loop {
             let pause = match self.round().await {
-                Ok(()) => LOOK,
+                Ok(pause) => pause,
                 Err(error) => {
                     tracing::warn!(%error, "old evidence is not removed, trying again");
                     // Another leader may have gone on meanwhile.
@@ -126,13 +126,14 @@ impl<'a> Retention<'a> {
         }
     }
 
-    async fn round(&mut self) -> Result<(), RetentionError> {
+    /// What there is to do now; how long nothing else will be.
+    async fn round(&mut self) -> Result<Duration, RetentionError> {
         let Some(progress) = self.progress.borrow().clone() else {
-            return Ok(());
+            return Ok(LOOK);
         };
         // On a log that cannot go on nothing is signed, tombstones neither.
         let Some((tip, _)) = progress.tip else {
-            return Ok(());
+            return Ok(LOOK);
         };
         if self.known.is_none() {
             self.known = Some(self.newest().await?);
@@ -147,26 +148,35 @@ impl<'a> Retention<'a> {
             self.known = Some(None);
         }
         let busy = matches!(&self.known, Some(Some(known)) if !known.done);
-        let stores: Api<AuditStore> = Api::all(self.context.client.clone());
         if busy {
-            return Ok(());
+            return Ok(LOOK);
         }
-        let quota = self.context.stores.audit_store().map(|store| store.spec.quota.get());
+        let quota = self
+            .context
+            .stores
+            .audit_store()
+            .map(|store| store.spec.quota.get());
         let is_full = |quota| level(progress.used_bytes, quota) != Level::Fine;
         if !quota.is_some_and(is_full) {
             self.tell(None);
-            return Ok(());
+            return Ok(LOOK);
         }
         // Holds as they are now: a watch may be behind.
+        let stores: Api<AuditStore> = Api::all(self.context.client.clone());
         let store = in_time(stores.get(NAME)).await?;
         if !is_full(store.spec.quota.get()) {
-            return Ok(());
+            return Ok(LOOK);
         }
         match self.plan(&store.spec).await? {
-            Ok(tombstone) => self.bury(&store, tombstone, tip).await,
+            Ok(tombstone) => {
+                self.bury(&store, tombstone, tip).await?;
+                Ok(LOOK)
+            }
             Err(why) => {
                 self.tell(Some(why));
-                Ok(())
+                // It gets older slowly, and looking is a list of all there is.
+                let at_least = store.spec.retention.at_least.get();
+                Ok((at_least / 10).clamp(LOOK, STUCK))
             }
         }
     }
@@ -184,7 +194,11 @@ impl<'a> Retention<'a> {
              were older than spec.retention.atLeast, and the store was nearly full",
             tombstone.segments, tombstone.checkpoint
         );
-        tracing::info!(name, checkpoint = tombstone.checkpoint, "old evidence is to go");
+        tracing::info!(
+            name,
+            checkpoint = tombstone.checkpoint,
+            "old evidence is to go"
+        );
         self.known = Some(Some(Known {
             name,
             tombstone,
@@ -195,7 +209,9 @@ impl<'a> Retention<'a> {
         self.tell(None);
         let reason = ConditionReason::EvidenceRemoved.as_str();
         let about = store.object_ref(&());
-        self.events.publish(&about, true, reason, "Remove", &note).await;
+        self.events
+            .publish(&about, true, reason, "Remove", &note)
+            .await;
         Ok(())
     }
 
@@ -215,24 +231,19 @@ impl<'a> Retention<'a> {
 
     /// What is known of all segments without reading any.
     async fn listed(&self) -> Result<HashMap<String, Seen>, RetentionError> {
-        let api: Api<PartialObjectMeta<AuditSegment>> =
-            Api::namespaced(self.context.client.clone(), NAMESPACE);
+        let api: Api<AuditSegment> = Api::namespaced(self.context.client.clone(), NAMESPACE);
         metadata(&api).await
     }
 
     /// The same of all checkpoints.
     async fn listed_checkpoints(&self) -> Result<HashMap<String, Seen>, RetentionError> {
-        let api: Api<PartialObjectMeta<AuditCheckpoint>> =
-            Api::namespaced(self.context.client.clone(), NAMESPACE);
-        metadata(&api).await
+        metadata(&self.checkpoints).await
     }
 }
 
-async fn metadata<K>(
-    api: &Api<PartialObjectMeta<K>>,
-) -> Result<HashMap<String, Seen>, RetentionError>
+async fn metadata<K>(api: &Api<K>) -> Result<HashMap<String, Seen>, RetentionError>
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let mut found = HashMap::new();
     let mut page = ListParams::default().limit(PAGE);

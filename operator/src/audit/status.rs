@@ -136,7 +136,12 @@ async fn write(
     let generation = store.metadata.generation;
     let gauge = &context.metrics.audit.quota;
     gauge.set(i64::try_from(quota).unwrap_or(i64::MAX));
-    let finding = finding(progress.used_bytes, quota, progress.problem.as_deref(), &removal);
+    let finding = finding(
+        progress.used_bytes,
+        quota,
+        progress.problem.as_deref(),
+        &removal,
+    );
     let log_key = fingerprint(key.public());
     let status = status_of(&old, &progress, removal, &finding, log_key, generation);
     if status == old {
@@ -193,7 +198,11 @@ fn finding(used: u64, quota: u64, problem: Option<&str>, removal: &Removal) -> F
     match level(used, quota) {
         Level::Full => {
             let why = stuck.unwrap_or("the oldest evidence is on its way out");
-            Finding::bad(ready, full, format!("{words}; nothing more is taken in: {why}"))
+            Finding::bad(
+                ready,
+                full,
+                format!("{words}; nothing more is taken in: {why}"),
+            )
         }
         Level::NearlyFull => {
             let what = stuck.unwrap_or("the oldest evidence goes, under a tombstone");
@@ -222,12 +231,26 @@ mod tests {
         };
         let finding = finding(used_bytes, 100, problem, &removal);
         let key = || "SHA256:x".to_owned();
-        let status = status_of(&old, &progress, Removal::default(), &finding, key(), Some(1));
+        let status = status_of(
+            &old,
+            &progress,
+            Removal::default(),
+            &finding,
+            key(),
+            Some(1),
+        );
         let unknown = Progress {
             tip: None,
             ..progress
         };
-        let again = status_of(&status, &unknown, Removal::default(), &finding, key(), Some(1));
+        let again = status_of(
+            &status,
+            &unknown,
+            Removal::default(),
+            &finding,
+            key(),
+            Some(1),
+        );
         assert_eq!(status, again, "what is not known stays");
         let condition = status.conditions[0].clone();
         (condition.status, condition.reason)

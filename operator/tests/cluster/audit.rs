@@ -551,18 +551,29 @@ async fn the_store_stays_below_its_quota_and_says_what_is_gone() {
     }
     assert_eq!(refusals, 0, "nothing was refused while old evidence went");
     let status = eventually("there is room", MINUTES, || async {
-        status().await.filter(|status| status.used_bytes < 256 * 1024 * 8 / 10)
+        status()
+            .await
+            .filter(|status| status.used_bytes < 256 * 1024 * 8 / 10)
     })
     .await;
     let ready = &status.conditions[0];
-    assert_eq!((ready.status.as_str(), ready.type_.as_str()), ("True", "Ready"));
+    assert_eq!(
+        (ready.status.as_str(), ready.type_.as_str()),
+        ("True", "Ready")
+    );
     let (collected, report) = verified(&lab).await;
     let removed = report.removed.unwrap();
     assert_eq!(status.removed.unwrap().tombstone, removed.name);
     let tombstone = removed.tombstone;
-    assert!(tombstone.number >= ROUNDS && tombstone.segments > 10, "{tombstone:?}");
+    assert!(
+        tombstone.number >= ROUNDS && tombstone.segments > 10,
+        "{tombstone:?}"
+    );
     let note = &report.report.notes[0].detail;
-    assert!(note.contains("were removed on") && note.contains("case-17"), "{note}");
+    assert!(
+        note.contains("were removed on") && note.contains("case-17"),
+        "{note}"
+    );
     // What is held is there from its first record on.
     let uid = held.pod.uid().unwrap();
     let held_segments = collected

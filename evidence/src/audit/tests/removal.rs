@@ -19,11 +19,11 @@ fn tombstone(cluster: &Cluster, checkpoint: u64, holds: Vec<Hold>) -> Tombstone 
         cut.release(named(&number).len() as u64, entries.sum());
     }
     for number in done + 1..=checkpoint {
-        let segments = named(&number).iter().map(|(name, leaves)| {
+        for (name, leaves) in named(&number) {
             let entries = cluster.collected.segments[name].as_slice();
-            (Some(1_700_000_000), leaves.len() as u64, entries)
-        });
-        cut.stretch(number, segments);
+            cut.segment(number, Some(1_700_000_000), leaves.len() as u64, entries);
+        }
+        cut.close(number);
     }
     assert!(cut.is_clean());
     let anchor = &cluster.collected.checkpoints[&checkpoint];
@@ -52,7 +52,9 @@ impl Cluster {
             digest: digest(&body),
         };
         let name = format!("ts-{}", tombstone.number);
-        self.collected.segments.insert(name.clone(), vec![(entry, body)]);
+        self.collected
+            .segments
+            .insert(name.clone(), vec![(entry, body)]);
         name
     }
 
@@ -99,7 +101,12 @@ impl Cluster {
 
 /// The reasons of all that is wrong.
 fn reasons(report: &LogReport) -> Vec<BreakReason> {
-    report.report.breaks.iter().map(|found| found.reason).collect()
+    report
+        .report
+        .breaks
+        .iter()
+        .map(|found| found.reason)
+        .collect()
 }
 
 /// Three pods one after the other, each in a checkpoint of its own.
@@ -122,10 +129,16 @@ async fn what_went_under_a_tombstone_is_noted_and_the_rest_verifies() {
     assert_eq!(report.report.sessions, 2, "of {}", whole.sessions);
     let kept: Vec<u64> = cluster.collected.checkpoints.keys().copied().collect();
     assert_eq!(kept, [2, 3, 4]);
-    assert_eq!((report.size, report.root), (cluster.tree.size(), cluster.tree.root()));
+    assert_eq!(
+        (report.size, report.root),
+        (cluster.tree.size(), cluster.tree.root())
+    );
     let removed = report.removed.unwrap().tombstone;
     assert_eq!(removed, buried);
-    assert_eq!((removed.entries, removed.size), (removed.segments, removed.entries));
+    assert_eq!(
+        (removed.entries, removed.size),
+        (removed.segments, removed.entries)
+    );
     let note = &report.report.notes[0];
     assert_eq!(note.file.as_deref(), Some(Path::new("AuditSegment/ts-1")));
     for part in [
@@ -218,7 +231,11 @@ async fn a_forged_tombstone_hides_nothing() {
         let mut claimed = honest.clone();
         claim(&mut claimed);
         let found = try_it(&claimed, &own, true);
-        assert_eq!(found[0], BreakReason::TombstoneInvalid, "claim {index}: {found:?}");
+        assert_eq!(
+            found[0],
+            BreakReason::TombstoneInvalid,
+            "claim {index}: {found:?}"
+        );
     }
     // A bit of it changed.
     let mut bytes = honest.sign(&own).unwrap();
@@ -235,7 +252,10 @@ async fn going_on(cluster: &mut Cluster, n: usize, dir: &Path) -> Vec<String> {
     for at in 0..3 {
         sessions.push(recorder.begin(start(at)).unwrap());
     }
-    let ids = sessions.iter().map(|session| session.id().to_owned()).collect();
+    let ids = sessions
+        .iter()
+        .map(|session| session.id().to_owned())
+        .collect();
     for round in 0..3 {
         for session in &mut sessions {
             let permit = allowed(session, "SELECT 1", Durability::Written).await;
@@ -289,12 +309,22 @@ async fn sessions_that_straddle_the_cut_verify_behind_it() {
         let next = behind.find(|(_, entries)| of_a_store(entries));
         if let Some(name) = next.map(|(name, _)| name.clone()) {
             cluster.collected.segments.remove(&name);
-            assert_eq!(cluster.reason(), BreakReason::SegmentMissing, "{cut} {name}");
+            assert_eq!(
+                cluster.reason(),
+                BreakReason::SegmentMissing,
+                "{cut} {name}"
+            );
         }
     }
-    assert!(counts.windows(2).all(|pair| pair[0] >= pair[1]), "{counts:?}");
+    assert!(
+        counts.windows(2).all(|pair| pair[0] >= pair[1]),
+        "{counts:?}"
+    );
     assert_eq!((counts[0], counts.last()), (all, Some(&0)));
-    let straddling = counts.iter().filter(|count| **count > 0 && **count < all).count();
+    let straddling = counts
+        .iter()
+        .filter(|count| **count > 0 && **count < all)
+        .count();
     assert!(straddling > 3, "{counts:?}");
 }
 
@@ -338,7 +368,12 @@ async fn what_is_held_stays_and_verifies_until_it_is_let_go() {
     cluster.ship(100, bank.path());
     cluster.checkpoint();
     let ids = going_on(&mut cluster, 2, live.path()).await;
-    let holds = || vec![hold("case-17", &["bank"], &[]), hold("case-18", &[], &[&ids[2]])];
+    let holds = || {
+        vec![
+            hold("case-17", &["bank"], &[]),
+            hold("case-18", &[], &[&ids[2]]),
+        ]
+    };
     let before = cluster.holds().report;
     let newest = *cluster.collected.checkpoints.keys().next_back().unwrap();
     let buried = cluster.bury(newest - 2, holds());
@@ -356,7 +391,11 @@ async fn what_is_held_stays_and_verifies_until_it_is_let_go() {
             cluster.collected = whole.clone();
         }
         cluster.collected.checkpoints.remove(&(number - 1));
-        assert_eq!(cluster.reason(), BreakReason::CheckpointMissing, "cp-{number}");
+        assert_eq!(
+            cluster.reason(),
+            BreakReason::CheckpointMissing,
+            "cp-{number}"
+        );
         cluster.collected = whole.clone();
     }
     // It stays held by the next tombstone, and goes once the hold does.
@@ -383,7 +422,10 @@ async fn a_store_with_a_hole_does_not_keep_the_log_from_being_cut() {
     for entries in cluster.collected.segments.values_mut() {
         entries.retain(|(entry, _)| entry.kind == EntryKind::Certificate || entry.number > first);
     }
-    cluster.collected.segments.retain(|_, entries| !entries.is_empty());
+    cluster
+        .collected
+        .segments
+        .retain(|_, entries| !entries.is_empty());
     cluster.checkpoint();
     for n in [2, 3, 4] {
         let (dir, _) = recorded(n).await;
@@ -405,6 +447,10 @@ async fn a_store_with_a_hole_does_not_keep_the_log_from_being_cut() {
     cluster.ship(9, more.path());
     cluster.checkpoint();
     assert!(cluster.verify().report.ok());
-    let missing = buried.stores.iter().filter(|known| known.missing > 0).count();
+    let missing = buried
+        .stores
+        .iter()
+        .filter(|known| known.missing > 0)
+        .count();
     assert_eq!(missing, 1);
 }

@@ -75,18 +75,28 @@ impl Retention<'_> {
         spec: &AuditStoreSpec,
     ) -> Result<Result<Tombstone, String>, RetentionError> {
         let (segments, checkpoints) = (self.listed().await?, self.listed_checkpoints().await?);
-        let bytes = segments.values().chain(checkpoints.values()).map(|seen| seen.bytes);
+        let bytes = segments
+            .values()
+            .chain(checkpoints.values())
+            .map(|seen| seen.bytes);
         let used: u64 = bytes.fold(0, u64::saturating_add);
         let quota = spec.quota.get();
         let enough = quota / 100 * DOWN_TO;
-        let before = self.known.as_ref().and_then(Option::as_ref).map(|known| &known.tombstone);
+        let before = self
+            .known
+            .as_ref()
+            .and_then(Option::as_ref)
+            .map(|known| &known.tombstone);
         let mut cut = Cut::new(before, holds(&spec.holds));
         let mut freed = 0_u64;
         for number in cut.released().collect::<Vec<u64>>() {
             let named = self.checkpoint(number).await?;
             let leaves = named.segments.iter().map(|segment| segment.leaves.len());
             let entries = u64::try_from(leaves.sum::<usize>()).unwrap_or(u64::MAX);
-            cut.release(u64::try_from(named.segments.len()).unwrap_or(u64::MAX), entries);
+            cut.release(
+                u64::try_from(named.segments.len()).unwrap_or(u64::MAX),
+                entries,
+            );
             freed = freed.saturating_add(size(&named, &segments));
         }
         let at_least = spec.retention.at_least.get();
@@ -94,7 +104,9 @@ impl Retention<'_> {
             .checked_sub(at_least)
             .unwrap_or(Timestamp::UNIX_EPOCH);
         let mut best: Option<Best> = None;
-        let first = before.map_or(0, |before| before.checkpoint).saturating_add(1);
+        let first = before
+            .map_or(0, |before| before.checkpoint)
+            .saturating_add(1);
         for number in (first..).take(MOST_STRETCHES) {
             let Some(own) = checkpoints.get(&checkpoint::name_of(number)) else {
                 break;
@@ -106,7 +118,9 @@ impl Retention<'_> {
             }
             self.take(&mut cut, &named, &segments).await?;
             if !cut.keeps(number) {
-                freed = freed.saturating_add(size(&named, &segments)).saturating_add(own.bytes);
+                freed = freed
+                    .saturating_add(size(&named, &segments))
+                    .saturating_add(own.bytes);
             }
             if cut.is_clean() {
                 best = Some(Best {
@@ -145,7 +159,9 @@ impl Retention<'_> {
         let Some(signed) = tombstone.sign(&key) else {
             return stuck("more pods are recorded at once than one tombstone can speak for");
         };
-        let costs = u64::try_from(signed.len()).unwrap_or(u64::MAX).saturating_mul(3);
+        let costs = u64::try_from(signed.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(3);
         if best.freed <= costs {
             return stuck(
                 "what is older than spec.retention.atLeast is held by spec.holds, or too little to \
@@ -176,21 +192,19 @@ impl Retention<'_> {
                 (segment, found)
             })
             .buffered(AT_ONCE);
-        let mut stretch = Vec::with_capacity(named.segments.len());
         while let Some((segment, found)) = reads.next().await {
             // One that somebody took away, or changed, tells nothing of its store.
             let entries = match found?.map(|found| found.0) {
                 Some(Ok(found)) => entries(found.spec),
                 Some(Err(_)) | None => Vec::new(),
             };
-            let made = listed.get(&segment.name).map(|seen| seen.created.as_second());
+            let made = listed
+                .get(&segment.name)
+                .map(|seen| seen.created.as_second());
             let leaves = u64::try_from(segment.leaves.len()).unwrap_or(u64::MAX);
-            stretch.push((made, leaves, entries));
+            cut.segment(named.number, made, leaves, &entries);
         }
-        let stretch = stretch
-            .iter()
-            .map(|(made, leaves, entries)| (*made, *leaves, entries.as_slice()));
-        cut.stretch(named.number, stretch);
+        cut.close(named.number);
         Ok(())
     }
 
