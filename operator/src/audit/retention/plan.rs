@@ -186,22 +186,25 @@ impl Retention<'_> {
         named: &AuditCheckpointSpec,
         listed: &HashMap<String, super::Seen>,
     ) -> Result<(), RetentionError> {
-        let mut reads = stream::iter(&named.segments)
-            .map(|segment| async move {
-                let found = in_time(self.segments.get_opt(&segment.name)).await;
-                (segment, found)
+        let names: Vec<(String, usize)> = named
+            .segments
+            .iter()
+            .map(|segment| (segment.name.clone(), segment.leaves.len()))
+            .collect();
+        let mut reads = stream::iter(names)
+            .map(|(name, leaves)| async move {
+                let found = in_time(self.segments.get_opt(&name)).await;
+                (name, leaves, found)
             })
             .buffered(AT_ONCE);
-        while let Some((segment, found)) = reads.next().await {
+        while let Some((name, leaves, found)) = reads.next().await {
             // One that somebody took away, or changed, tells nothing of its store.
             let entries = match found?.map(|found| found.0) {
                 Some(Ok(found)) => entries(found.spec),
                 Some(Err(_)) | None => Vec::new(),
             };
-            let made = listed
-                .get(&segment.name)
-                .map(|seen| seen.created.as_second());
-            let leaves = u64::try_from(segment.leaves.len()).unwrap_or(u64::MAX);
+            let made = listed.get(&name).map(|seen| seen.created.as_second());
+            let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
             cut.segment(named.number, made, leaves, &entries);
         }
         cut.close(named.number);

@@ -59,13 +59,18 @@ impl Retention<'_> {
                 let Some(found) = in_time(self.checkpoints.get_opt(&name)).await? else {
                     continue;
                 };
-                let gone = stream::iter(&found.spec.segments)
-                    .filter(|segment| std::future::ready(there.contains_key(&segment.name)))
-                    .map(|segment| delete(&segments, &segment.name))
+                let named = found.spec.segments.into_iter().map(|segment| segment.name);
+                let names: Vec<String> = named.filter(|name| there.contains_key(name)).collect();
+                let count = u64::try_from(names.len()).unwrap_or_default();
+                stream::iter(names)
+                    .map(|name| {
+                        let segments = segments.clone();
+                        async move { delete(&segments, &name).await }
+                    })
                     .buffer_unordered(AT_ONCE)
-                    .try_fold(0_u64, async |count, ()| Ok(count.saturating_add(1)))
+                    .try_collect::<()>()
                     .await?;
-                self.context.metrics.audit.removed.inc_by(gone);
+                self.context.metrics.audit.removed.inc_by(count);
             }
             if !tombstone.keeps_note(number) {
                 delete(&checkpoints, &name).await?;
