@@ -63,7 +63,7 @@ pub struct AuditEntry {
     /// Hex of the public key of the pod's store, which the certificate names.
     #[schemars(length(min = 64, max = 64))]
     pub store: String,
-    /// Number of the store's segment, from 1; 0 for a certificate.
+    /// Number of the store's segment, from 1; 0 for a certificate; a tombstone's own.
     #[schemars(with = "i64", range(min = 0))]
     pub number: u64,
     /// Which part of it, from 0: a segment that is too long for one resource comes in parts.
@@ -87,5 +87,7 @@ string_enum! {
         Certificate = "Certificate",
         /// A part of a segment of a pod's store.
         Segment = "Segment",
+        /// What was removed, and what the rest is verified from.
+        Tombstone = "Tombstone",
     }
 }

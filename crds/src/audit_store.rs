@@ -1,6 +1,6 @@
 //! AuditStore: how evidence is kept. There is one, `default`, which the operator makes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,11 @@ pub const NAMESPACE: &str = "chaperone-audit";
     ),
     printcolumn(name = "Quota", type_ = "string", json_path = ".spec.quota"),
     printcolumn(name = "Used", type_ = "integer", json_path = ".status.usedBytes"),
+    printcolumn(
+        name = "Removed",
+        type_ = "integer",
+        json_path = ".status.removed.segments"
+    ),
     printcolumn(name = "Size", type_ = "integer", json_path = ".status.size"),
     printcolumn(name = "Key", type_ = "string", json_path = ".status.logKey"),
     printcolumn(
@@ -51,6 +56,11 @@ pub struct AuditStoreSpec {
     /// Who can read what is kept. Without it, everybody who may read the AuditSegments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<AuditSeal>,
+    /// What no retention passes. It goes on taking up the quota.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub holds: Vec<AuditHold>,
 }
 
 fn default_quota() -> ByteSize {
@@ -63,6 +73,7 @@ impl Default for AuditStoreSpec {
             quota: default_quota(),
             retention: AuditRetention::default(),
             seal: None,
+            holds: Vec::new(),
         }
     }
 }
@@ -84,11 +95,38 @@ pub struct AuditSeal {
     pub recipients: Vec<String>,
 }
 
+/// Evidence that is kept until the hold is taken away. A hold of the same name is the same hold: what
+/// is to be let go and what is to be held anew have two names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuditHold {
+    /// Its name: a case, a ticket. It is written into the log.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Evidence of the pods in these namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+    /// Evidence of these sessions, by their ids of 16 hex digits, and of what their sidecars wrote
+    /// with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 256),
+        inner(length(min = 16, max = 16), regex(pattern = r"^[0-9a-f]+$"))
+    )]
+    pub sessions: Vec<String>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+}
+
 /// What is kept at least.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AuditRetention {
-    /// Evidence younger than this is never removed.
+    /// Evidence younger than this is never removed. What is older is removed once four fifths of the
+    /// quota are used, the oldest first, and the log says so.
     #[serde(default = "default_at_least")]
     pub at_least: HumanDuration,
 }
@@ -129,4 +167,26 @@ pub struct AuditStoreStatus {
     /// Fingerprint of the log's public key, `SHA256:…`.
     #[serde(default)]
     pub log_key: String,
+    /// What was removed, by the newest tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<AuditRemoved>,
+}
+
+/// What was removed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRemoved {
+    /// AuditSegment of the newest tombstone.
+    pub tombstone: String,
+    /// When it was written.
+    pub at: Time,
+    /// The checkpoint up to which everything is removed that no hold keeps.
+    #[schemars(with = "i64")]
+    pub checkpoint: u64,
+    /// AuditSegments removed, by all tombstones.
+    #[schemars(with = "i64")]
+    pub segments: u64,
+    /// Entries in them.
+    #[schemars(with = "i64")]
+    pub entries: u64,
 }

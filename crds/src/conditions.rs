@@ -108,6 +108,8 @@ string_enum! {
         EvidenceRefused = "EvidenceRefused",
         /// The audit store is full, or nearly.
         QuotaExceeded = "QuotaExceeded",
+        /// The oldest evidence was removed under a tombstone, to make room.
+        EvidenceRemoved = "EvidenceRemoved",
         /// A fault of our own.
         Internal = "Internal",
     }

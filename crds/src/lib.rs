@@ -46,7 +46,10 @@ pub use approval_request::{
 };
 pub use audit_checkpoint::{AuditCheckpoint, AuditCheckpointSpec, CheckpointedSegment};
 pub use audit_segment::{AuditEntry, AuditEntryKind, AuditSegment, AuditSegmentSpec};
-pub use audit_store::{AuditRetention, AuditSeal, AuditStore, AuditStoreSpec, AuditStoreStatus};
+pub use audit_store::{
+    AuditHold, AuditRemoved, AuditRetention, AuditSeal, AuditStore, AuditStoreSpec,
+    AuditStoreStatus,
+};
 pub use conditions::{ConditionReason, ConditionType};
 pub use connection::{
     Connection, ConnectionSpec, ConnectionStatus, Consumers, Guardrails, HttpCredential,

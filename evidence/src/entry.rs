@@ -329,13 +329,7 @@ impl Head {
         out.put_u64(self.wall_ns);
         out.put_u64(self.highest);
         for tails in [&self.open, &self.closed] {
-            out.put_len(tails.len());
-            for tail in tails {
-                out.put_u64(tail.ordinal);
-                out.put(&tail.session.0);
-                out.put_u64(tail.sequence);
-                out.put(&tail.hash);
-            }
+            put_tails(&mut out, tails.iter());
         }
         let signature = key.sign(HEAD_DOMAIN, &out)?;
         out.put(&signature);
@@ -372,7 +366,17 @@ impl Head {
     }
 }
 
-fn tails(r: &mut Reader<'_>) -> Result<Vec<Tail>, Malformed> {
+pub(crate) fn put_tails<'a>(out: &mut Vec<u8>, tails: impl ExactSizeIterator<Item = &'a Tail>) {
+    out.put_len(tails.len());
+    for tail in tails {
+        out.put_u64(tail.ordinal);
+        out.put(&tail.session.0);
+        out.put_u64(tail.sequence);
+        out.put(&tail.hash);
+    }
+}
+
+pub(crate) fn tails(r: &mut Reader<'_>) -> Result<Vec<Tail>, Malformed> {
     const TAIL: usize = 56;
     let count = r.count(TAIL)?;
     let mut tails: Vec<Tail> = Vec::with_capacity(count);

@@ -16,6 +16,7 @@
 //! streams arrive masked, decisions arrive made.
 
 pub mod audit;
+mod base;
 pub mod clock;
 mod codec;
 mod delegate;

@@ -75,6 +75,12 @@ pub enum BundleError {
     /// The log is not such that anything in it can be proven.
     #[error("the log cannot be proven: {0}; `verify` says what is wrong with it")]
     Unprovable(String),
+    /// What a proof needs was removed.
+    #[error(
+        "the log's beginning was removed under a tombstone, so nothing of it fits into a bundle any \
+         more; `verify` on the cluster itself still works"
+    )]
+    Removed,
     /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -92,6 +98,15 @@ pub fn of_log(
     sessions: &[SessionId],
 ) -> Result<Files, BundleError> {
     let unprovable = |what: &str| BundleError::Unprovable(what.to_owned());
+    // A proof needs all leaves, and a store's beginning is what the rest of it hangs on.
+    if collected
+        .checkpoints
+        .keys()
+        .next()
+        .is_some_and(|first| *first > 1)
+    {
+        return Err(BundleError::Removed);
+    }
     let newest = collected.checkpoints.values().next_back();
     let note = newest
         .map(|checkpoint| checkpoint.note.clone())
@@ -424,7 +439,7 @@ impl LogReport {
             Selection::Session(id) => Some(id),
         };
         for folder in &folders {
-            self.store(folder, ring, selected)?;
+            self.store(folder, public, ring, selected)?;
         }
         Ok(folders.into_iter().map(|folder| folder.dir).collect())
     }

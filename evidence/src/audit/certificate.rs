@@ -46,6 +46,10 @@ impl LogKey {
         self.0.public()
     }
 
+    pub(super) fn sign(&self, domain: &[u8], bytes: &[u8]) -> Option<[u8; SIGNATURE]> {
+        self.0.sign(domain, bytes)
+    }
+
     pub(super) fn sign_text(&self, text: &[u8]) -> Option<[u8; SIGNATURE]> {
         self.0.sign(b"", text)
     }
@@ -116,7 +120,7 @@ impl StoreCertificate {
             out.put_text(text);
         }
         out.put_u64(self.wall_ns);
-        let signature = key.0.sign(DOMAIN, &out)?;
+        let signature = key.sign(DOMAIN, &out)?;
         out.put(&signature);
         Some(out)
     }

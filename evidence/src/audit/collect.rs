@@ -33,6 +33,8 @@ pub struct Checkpoint {
     pub size: u64,
     /// Root over them.
     pub root: Hash,
+    /// Roots of the full subtrees, largest first.
+    pub subtrees: Vec<Hash>,
     /// The signed note.
     pub note: String,
 }
@@ -67,6 +69,10 @@ pub fn write_stores(
 ) -> Result<Vec<StoreFolder>, StoreError> {
     let mut stores: BTreeMap<(String, [u8; 32]), Gathered<'_>> = BTreeMap::new();
     for (entry, data) in collected.segments.values().flatten() {
+        // Of no pod's store.
+        if entry.kind == EntryKind::Tombstone {
+            continue;
+        }
         let gathered = stores.entry((entry.uid.clone(), entry.store)).or_default();
         gathered.take(entry, data, public);
     }
@@ -104,6 +110,7 @@ struct Gathered<'a> {
 impl<'a> Gathered<'a> {
     fn take(&mut self, entry: &Entry, data: &'a [u8], public: &[u8; 32]) {
         match entry.kind {
+            EntryKind::Tombstone => {}
             EntryKind::Certificate => {
                 let holds = StoreCertificate::open(data, public)
                     .ok()

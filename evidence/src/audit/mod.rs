@@ -9,6 +9,8 @@
 //! - [`check`] is what is looked at before anything is taken in;
 //! - [`Tree`] is the Merkle tree as it grows (RFC 6962, section 2.1), [`Note`] its signed word
 //!   (C2SP signed-note and tlog-checkpoint);
+//! - [`Cut`] is the log's beginning as it is to go, [`Tombstone`] what then says that it is gone and
+//!   what the rest is verified from;
 //! - [`bundle`] is some of it cut out, with proofs (`proof`) that need not the rest;
 //! - [`mod@verify`] holds all of it against the log's public key, then every store against its
 //!   certificate, with the same pass that verifies a standalone store.
@@ -20,8 +22,11 @@ mod bundle_keys;
 mod certificate;
 mod check;
 mod collect;
+mod cut;
 mod note;
 mod proof;
+mod removed;
+mod tombstone;
 mod tree;
 pub mod verify;
 
@@ -32,7 +37,10 @@ pub use bundle_keys::{add_keys, keys_of};
 pub use certificate::{CertificateError, LogKey, Pod, StoreCertificate};
 pub use check::{CheckError, Checked, check};
 pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};
+pub use cut::{At, Cut, Hold};
 pub use note::{Note, NoteError, ORIGIN};
+pub use removed::Removed;
+pub use tombstone::{Held, MAX_TOMBSTONE, Tombstone, TombstoneError};
 pub use tree::{Tree, leaf_hash};
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +54,8 @@ pub enum EntryKind {
     Certificate,
     /// A part of a segment of a pod's store.
     Segment,
+    /// A [`Tombstone`].
+    Tombstone,
 }
 
 impl EntryKind {
@@ -53,6 +63,7 @@ impl EntryKind {
         match self {
             EntryKind::Certificate => "Certificate",
             EntryKind::Segment => "Segment",
+            EntryKind::Tombstone => "Tombstone",
         }
     }
 }
@@ -68,9 +79,9 @@ pub struct Entry {
     pub pod: String,
     /// UID of the pod.
     pub uid: String,
-    /// Public key of the pod's store.
+    /// Public key of the pod's store; of a tombstone, the log's.
     pub store: [u8; 32],
-    /// Number of the store's segment, from 1; 0 for a certificate.
+    /// Number of the store's segment, from 1; 0 for a certificate; a tombstone's own number.
     pub number: u64,
     /// Which part of it, from 0.
     pub part: u32,

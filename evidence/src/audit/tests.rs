@@ -19,15 +19,21 @@ use crate::record::SessionId;
 use crate::support::{attach, detach, full_session};
 use crate::verify::BreakReason;
 
+mod removal;
+
 struct Cluster {
     key: LogKey,
+    /// The same key, for whoever needs it beside the rest.
+    pem: String,
     collected: Collected,
     tree: Tree,
+    /// Segments made so far.
+    made: usize,
 }
 
 fn pod(n: usize) -> Pod {
     Pod {
-        namespace: "shop".into(),
+        namespace: if n < 100 { "shop" } else { "bank" }.into(),
         name: format!("report-{n}"),
         uid: format!("00000000-0000-0000-0000-{n:012}"),
         service_account: "report".into(),
@@ -36,10 +42,13 @@ fn pod(n: usize) -> Pod {
 
 impl Cluster {
     fn new() -> Cluster {
+        let pem = LogKey::generate().unwrap();
         Cluster {
-            key: LogKey::from_pem(&LogKey::generate().unwrap()).unwrap(),
+            key: LogKey::from_pem(&pem).unwrap(),
+            pem: pem.to_string(),
             collected: Collected::default(),
             tree: Tree::default(),
+            made: 0,
         }
     }
 
@@ -75,7 +84,8 @@ impl Cluster {
     }
 
     fn put(&mut self, n: usize, entry: Entry, data: &[u8]) {
-        let name = format!("as-{n}-{:03}", self.collected.segments.len());
+        self.made += 1;
+        let name = format!("as-{n}-{:03}", self.made);
         let entries = vec![(entry, data.to_vec())];
         self.collected.segments.insert(name, entries);
     }
@@ -109,7 +119,8 @@ impl Cluster {
             .last()
             .map_or(NO_HASH, |last| digest(last.note.as_bytes()));
         let note = Note { size, root }.sign(&self.key).unwrap();
-        let number = self.collected.checkpoints.len() as u64 + 1;
+        let newest = self.collected.checkpoints.keys().next_back();
+        let number = newest.map_or(1, |newest| newest + 1);
         self.collected.checkpoints.insert(
             number,
             Checkpoint {
@@ -117,6 +128,7 @@ impl Cluster {
                 segments,
                 size,
                 root,
+                subtrees: self.tree.subtrees().to_vec(),
                 note,
             },
         );

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::collect::{Checkpoint, Collected, StoreFolder, write_stores};
+use super::removed::{Removed, looked_at, regrown};
+use super::tombstone::StoreBase;
 use super::{Entry, Note, Tree, digest};
 use crate::error::StoreError;
 use crate::frame::{Hash, NO_HASH};
@@ -23,6 +25,8 @@ pub struct LogReport {
     pub root: Hash,
     /// Entries that no checkpoint names yet.
     pub pending: u64,
+    /// What was removed, if anything was.
+    pub removed: Option<Removed>,
     /// The rest, with what is wrong in the log and in the stores.
     pub report: Report,
 }
@@ -42,9 +46,10 @@ pub fn verify(
 ) -> Result<LogReport, StoreError> {
     let mut log = LogReport::new(public, key_given);
     log.entries(collected);
+    log.removed = log.tombstone(collected, public);
     log.tree(collected, public);
     for folder in folders {
-        log.store(folder, ring, selection)?;
+        log.store(folder, public, ring, selection)?;
     }
     Ok(log)
 }
@@ -70,6 +75,7 @@ impl LogReport {
             size: 0,
             root: Tree::default().root(),
             pending: 0,
+            removed: None,
             report: Report::new(fingerprint(public), key_given),
         }
     }
@@ -106,13 +112,18 @@ impl LogReport {
 
     /// The checkpoints chain, are signed, and name what is there.
     fn tree(&mut self, collected: &Collected, public: &[u8; 32]) {
+        let removed = self.removed.clone();
         let mut tree = Tree::default();
         let mut previous = NO_HASH;
         let mut named: BTreeSet<&str> = BTreeSet::new();
-        let mut expected = 1;
+        let (mut expected, mut kept) = (1, 0);
         for (&number, checkpoint) in &collected.checkpoints {
             let file = format!("AuditCheckpoint/cp-{number}");
-            if number != expected {
+            let gap = number != expected;
+            let allowed = removed
+                .as_ref()
+                .is_some_and(|removed| removed.allows(expected..=number.saturating_sub(1)));
+            if gap && !allowed {
                 let detail = format!(
                     "checkpoints {expected} to {} are not there",
                     number.saturating_sub(1)
@@ -122,21 +133,42 @@ impl LogReport {
                 return self.pending(collected, &named);
             }
             expected = number.saturating_add(1);
-            if let Err(detail) = grows(&mut tree, previous, checkpoint, public) {
+            let grown = if gap {
+                stands(checkpoint, public).map(|grown| tree = grown)
+            } else {
+                grows(&mut tree, previous, checkpoint, public)
+            };
+            if let Err(detail) = grown {
                 self.wrong(&file, BreakReason::CheckpointInvalid, detail);
                 return self.pending(collected, &named);
             }
+            let below = removed
+                .as_ref()
+                .map(|removed| &removed.tombstone)
+                .filter(|tombstone| number <= tombstone.checkpoint);
+            let gone = below.is_some_and(|tombstone| !tombstone.keeps(number));
             for (name, leaves) in &checkpoint.segments {
+                kept += match below {
+                    Some(_) if !gone => leaves.len() as u64,
+                    _ => 0,
+                };
                 if !named.insert(name) {
                     let detail = format!("it names {name} a second time");
                     self.wrong(&file, BreakReason::CheckpointInvalid, detail);
                 }
-                self.named(collected, number, name, leaves);
+                // What goes under a tombstone goes bit by bit.
+                if !gone || collected.segments.contains_key(name) {
+                    self.named(collected, number, name, leaves);
+                }
             }
             previous = digest(checkpoint.note.as_bytes());
             self.checkpoints += 1;
             self.size = tree.size();
             self.root = tree.root();
+        }
+        if let Some(removed) = removed {
+            let waits = !named.contains(removed.name.as_str());
+            self.told(&removed, kept, waits);
         }
         self.pending(collected, &named);
     }
@@ -178,15 +210,28 @@ impl LogReport {
     pub(super) fn store(
         &mut self,
         folder: &StoreFolder,
+        public: &[u8; 32],
         ring: &Keyring,
         selection: Option<&SessionId>,
     ) -> Result<(), StoreError> {
         let prefix = format!("Pod/{}/{}", folder.pod.namespace, folder.pod.name);
+        let stores = self
+            .removed
+            .iter()
+            .flat_map(|found| &found.tombstone.stores);
+        let bases: Vec<StoreBase> = stores
+            .filter(|known| known.store == folder.public && known.uid == folder.pod.uid)
+            .cloned()
+            .collect();
         for (number, why) in &folder.faults {
+            // Of what was removed a part may be left.
+            if !looked_at(&bases, *number) {
+                continue;
+            }
             let file = Path::new(&prefix).join(crate::segment::relative_path(*number));
             self.wrong(file, BreakReason::SegmentChanged, why.clone());
         }
-        if !folder.certified {
+        if !folder.certified && !bases.iter().any(|known| known.certified(public)) {
             self.wrong(
                 &prefix,
                 BreakReason::CertificateInvalid,
@@ -199,11 +244,24 @@ impl LogReport {
             return Ok(());
         }
         let selection = selection.map_or(Selection::All, |id| Selection::Session(*id));
+        if !bases.is_empty() {
+            return self.store_behind(folder, ring, &bases, &selection, Path::new(&prefix));
+        }
         let key = TrustedKey::PublicKey(folder.public);
         let found = store::verify(Place::new(&folder.dir, ring), &selection, Some(&key))?;
         self.report.merge(found, Path::new(&prefix));
         Ok(())
     }
+}
+
+/// The tree up to a checkpoint whose predecessor is gone, by its own word and signature.
+fn stands(checkpoint: &Checkpoint, public: &[u8; 32]) -> Result<Tree, String> {
+    let note = Note::open(&checkpoint.note, public).map_err(|error| error.to_string())?;
+    if (note.size, note.root) != (checkpoint.size, checkpoint.root) {
+        return Err("its note says another size or root".to_owned());
+    }
+    regrown(note.size, &checkpoint.subtrees, &note.root)
+        .ok_or_else(|| "its subtrees do not make the tree that it signs".to_owned())
 }
 
 /// Takes a checkpoint's leaves into the tree, which must then be what it says.
@@ -229,7 +287,7 @@ fn grows(
     Ok(())
 }
 
-fn segment_name(name: &str) -> String {
+pub(super) fn segment_name(name: &str) -> String {
     format!("AuditSegment/{name}")
 }
 

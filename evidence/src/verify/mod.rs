@@ -15,6 +15,7 @@ pub(crate) mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::Base;
 use crate::error::StoreError;
 use crate::log::Log;
 use crate::record::{AttachId, SessionId};
@@ -141,6 +142,8 @@ break_reasons! {
     CheckpointMissing,
     /// A checkpoint is not signed, does not follow, or signs another tree.
     CheckpointInvalid,
+    /// A tombstone is not the log key's, or claims what the log does not bear out.
+    TombstoneInvalid,
     /// A bundle is not what its manifest says.
     BundleInvalid,
     /// A bundle's proof does not show what it is to show.
@@ -287,11 +290,23 @@ pub fn verify(
     selection: &Selection,
     key: Option<&TrustedKey>,
 ) -> Result<Report, StoreError> {
+    verify_from(place, selection, key, None, None)
+}
+
+/// As [`verify`], of a store out of a cluster's log whose beginning was removed: from `base` on, up
+/// to and with the segment `until` if one is named.
+pub(crate) fn verify_from(
+    place: impl Into<Place>,
+    selection: &Selection,
+    key: Option<&TrustedKey>,
+    base: Option<&Base>,
+    until: Option<u64>,
+) -> Result<Report, StoreError> {
     let place = place.into();
     let log = Log::open(&place)?;
     let mut report = Report::new(String::new(), key.is_some());
     let keys = keys::check(&log, key, &mut report);
     let unsealer = Unsealer::new(Arc::clone(place.keys()));
-    walk::walk(&log, selection, &keys, unsealer, &mut report)?;
+    walk::walk(&log, selection, &keys, unsealer, (base, until), &mut report)?;
     Ok(report)
 }

@@ -6,6 +6,7 @@ use chaperone_policy::{Durability, Reason, Verdict};
 
 use super::BreakReason;
 use crate::codec;
+use crate::entry::Tail;
 use crate::frame::{Frame, Hash, chain};
 use crate::record::{
     ApprovalEvent, AttachId, ClientClass, IntentRecord, OutcomeStatus, Record, SessionId,
@@ -31,6 +32,9 @@ pub(super) struct Session {
     pub(super) broken: bool,
     /// Not all of it could be opened: from there on only its headers are looked at.
     pub(super) blind: bool,
+    /// First record that is there. What is before it was removed, and with it what later records
+    /// may refer to.
+    from: u64,
     /// Ascending; whether each lets a command through.
     intents: Vec<(u64, bool)>,
     forgotten: u64,
@@ -63,11 +67,34 @@ impl Session {
             ended: false,
             broken: false,
             blind: false,
+            from: 0,
             intents: Vec::new(),
             forgotten: 0,
             grants: HashMap::new(),
             redeemed: HashMap::new(),
         }
+    }
+
+    /// A session whose records up to this tail were removed.
+    pub(super) fn carried(attach: AttachId, tail: &Tail) -> Session {
+        let from = tail.sequence.saturating_add(1);
+        Session {
+            next: from,
+            hash: Some(tail.hash),
+            from,
+            forgotten: from,
+            ..Session::new(tail.session, attach, tail.ordinal)
+        }
+    }
+
+    /// Whether its last record that was there is removed: then it may have ended with that.
+    pub(super) fn end_is_unknown(&self) -> bool {
+        self.from > 0 && self.next == self.from && !self.ended
+    }
+
+    /// The first record that is there, and how many before it are not.
+    pub(super) fn begins_at(&self) -> u64 {
+        self.from
     }
 
     /// Takes the next frame: its place, its chain, its content.
@@ -182,13 +209,17 @@ impl Session {
         };
         if let Some(name) = &decision.approval {
             if decision.verdict != Verdict::Deny {
-                let Some(left) = self.grants.get_mut(name).filter(|left| **left > 0) else {
-                    return wrong(
-                        BreakReason::ApprovalMissing,
-                        format!("{name} is not granted before it"),
-                    );
-                };
-                *left -= 1;
+                match self.grants.get_mut(name).filter(|left| **left > 0) {
+                    Some(left) => *left -= 1,
+                    // It may have been granted in what was removed.
+                    None if self.from > 0 => {}
+                    None => {
+                        return wrong(
+                            BreakReason::ApprovalMissing,
+                            format!("{name} is not granted before it"),
+                        );
+                    }
+                }
                 self.redeemed.insert(sequence, name.clone());
                 lets_through = true;
             }
@@ -209,6 +240,10 @@ impl Session {
 
     fn client(&self, sequence: u64, class: ClientClass, intent: u64) -> Result<(), Wrong> {
         let found = self.find(intent).filter(|_| intent < sequence);
+        // An intent that was removed: whether it let the command through cannot be told any more.
+        if class != ClientClass::Control && intent < self.from {
+            return Ok(());
+        }
         match (class, found) {
             (ClientClass::Command, Some(true)) | (ClientClass::Refused, Some(_)) => Ok(()),
             (ClientClass::Control, _) if intent == 0 => Ok(()),

@@ -84,7 +84,7 @@ pub(super) fn leaves(spec: &AuditSegmentSpec) -> Result<Vec<Hash>, Unsound> {
         .collect()
 }
 
-fn header(entry: &AuditEntry) -> Option<Entry> {
+pub(super) fn header(entry: &AuditEntry) -> Option<Entry> {
     // A space or newline in a name would let two headers have one leaf.
     let named = [&entry.namespace, &entry.pod, &entry.uid]
         .iter()
@@ -93,6 +93,7 @@ fn header(entry: &AuditEntry) -> Option<Entry> {
         kind: match entry.kind {
             AuditEntryKind::Certificate => EntryKind::Certificate,
             AuditEntryKind::Segment => EntryKind::Segment,
+            AuditEntryKind::Tombstone => EntryKind::Tombstone,
         },
         namespace: entry.namespace.clone(),
         pod: entry.pod.clone(),

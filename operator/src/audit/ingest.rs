@@ -263,10 +263,15 @@ fn resource(spec: AuditSegmentSpec) -> Option<AuditSegment> {
     aws_lc_rs::rand::fill(&mut random)
         .inspect_err(|_| tracing::error!("the system gives no random bytes"))
         .ok()?;
+    named(format!("as-{}", hex::encode(random)), spec)
+}
+
+/// The segment under a name. None where it cannot be written.
+pub(super) fn named(name: String, spec: AuditSegmentSpec) -> Option<AuditSegment> {
     let bytes = serde_json::to_vec(&spec).ok()?.len().to_string();
     Some(AuditSegment {
         metadata: ObjectMeta {
-            name: Some(format!("as-{}", hex::encode(random))),
+            name: Some(name),
             annotations: Some([(BYTES_ANNOTATION.to_owned(), bytes)].into()),
             ..ObjectMeta::default()
         },

@@ -17,6 +17,12 @@ pub struct AuditMetrics {
     pub pending: IntGauge,
     /// Bytes of all segments and checkpoints, on the replica that leads.
     pub used: IntGauge,
+    /// Bytes that they may take up, on the replica that leads.
+    pub quota: IntGauge,
+    /// Tombstones that this replica wrote.
+    pub tombstones: IntCounter,
+    /// AuditSegments that this replica removed.
+    pub removed: IntCounter,
 }
 
 impl AuditMetrics {
@@ -53,6 +59,18 @@ impl AuditMetrics {
                 "chaperone_audit_used_bytes",
                 "Bytes of all AuditSegments and AuditCheckpoints, on the replica that leads",
             )?,
+            quota: IntGauge::new(
+                "chaperone_audit_quota_bytes",
+                "Bytes that AuditSegments and AuditCheckpoints may take up, on the replica that leads",
+            )?,
+            tombstones: IntCounter::new(
+                "chaperone_audit_tombstones_total",
+                "Tombstones that this replica wrote, each for evidence that is removed",
+            )?,
+            removed: IntCounter::new(
+                "chaperone_audit_removed_segments_total",
+                "AuditSegments that this replica removed under a tombstone",
+            )?,
         };
         registry.register(Box::new(metrics.appends.clone()))?;
         registry.register(Box::new(metrics.segments.clone()))?;
@@ -60,6 +78,9 @@ impl AuditMetrics {
         registry.register(Box::new(metrics.checkpoint.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.used.clone()))?;
+        registry.register(Box::new(metrics.quota.clone()))?;
+        registry.register(Box::new(metrics.tombstones.clone()))?;
+        registry.register(Box::new(metrics.removed.clone()))?;
         Ok(metrics)
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! control/audit ─entry─► ingest ─group commit─► AuditSegment                      (all replicas)
 //! AuditSegment ─metadata─► ledger ─► sequencer ─checkpoint─► AuditCheckpoint cp-N   (leader)
+//! ledger ─sizes─► retention ─tombstone─► AuditSegment ts-N, then what is old goes  (leader)
 //! ledger ─sizes─► store ─► AuditStore status, ConfigMap chaperone-log              (leader)
 //! views ─► sessions ─► Session in the agent's namespace                            (all; swept by the leader)
 //! ```
@@ -10,7 +11,7 @@
 //! - Nothing is acknowledged before the API server has it.
 //! - The name `cp-N` is the fence between two leaders: whoever creates it goes on from it, the
 //!   other reads it and goes on from it too. What was signed and not created is signed for nobody.
-//! - Nothing here removes evidence.
+//! - Evidence is removed by the retention alone, and never before the log says so.
 
 mod checkpoint;
 mod entry;
@@ -19,6 +20,7 @@ mod ledger;
 mod log_key;
 mod metrics;
 mod quota;
+mod retention;
 mod sequencer;
 pub mod sessions;
 mod status;
@@ -34,6 +36,7 @@ pub use log_key::{LogKeyError, LogKeys};
 pub use metrics::AuditMetrics;
 
 use crate::context::Context;
+use retention::Retention;
 use sequencer::Sequencer;
 
 /// Annotation on segments and checkpoints: bytes of the spec's JSON, so that what is used can be
@@ -71,11 +74,14 @@ impl Audit {
 pub async fn lead(context: Context) {
     let keys = LogKeys::new(context.client.clone());
     let (progress, seen) = watch::channel(None);
+    let (told, removal) = watch::channel(None);
     let sequencer = Sequencer::new(&context, &keys, progress);
+    let retention = Retention::new(&context, &keys, seen.clone(), told);
     tokio::join!(
         sequencer.run(),
+        retention.run(),
         status::publish_key(&context, &keys),
-        status::keep(&context, &keys, seen),
+        status::keep(&context, &keys, seen, removal),
         sessions::sweep(&context),
     );
 }

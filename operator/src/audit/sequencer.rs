@@ -398,7 +398,7 @@ where
     })
 }
 
-fn seen(metadata: &ObjectMeta) -> Seen {
+pub(super) fn seen(metadata: &ObjectMeta) -> Seen {
     let created = metadata.creation_timestamp.as_ref();
     let annotations = metadata.annotations.as_ref();
     let bytes = annotations.and_then(|all| all.get(BYTES_ANNOTATION)?.parse().ok());

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::log_key::LogKeys;
 use super::quota::{Level, level, words};
+use super::retention::Removal;
 use super::sequencer::Progress;
 use super::{CONFIG_MAP, LogKeyError};
 use crate::FIELD_MANAGER;
@@ -86,11 +87,13 @@ pub(super) async fn keep(
     context: &Context,
     keys: &LogKeys,
     progress: watch::Receiver<Option<Progress>>,
+    removal: watch::Receiver<Option<Removal>>,
 ) {
     let events = Events::new(context.client.clone(), &context.config.pod_name);
     loop {
         let now = progress.borrow().clone();
-        let pause = match write(context, keys, &events, now).await {
+        let removal = removal.borrow().clone().unwrap_or_default();
+        let pause = match write(context, keys, &events, now, removal).await {
             Ok(()) => LOOK,
             Err(error) => {
                 tracing::warn!(%error, "the AuditStore's status is not written, trying again");
@@ -107,6 +110,7 @@ async fn write(
     keys: &LogKeys,
     events: &Events,
     progress: Option<Progress>,
+    removal: Removal,
 ) -> Result<(), StatusError> {
     let api: Api<AuditStore> = Api::all(context.client.clone());
     let store = match api.get_opt(NAME).await? {
@@ -130,9 +134,16 @@ async fn write(
     let old = store.status.clone().unwrap_or_default();
     let quota = store.spec.quota.get();
     let generation = store.metadata.generation;
-    let finding = finding(progress.used_bytes, quota, progress.problem.as_deref());
+    let gauge = &context.metrics.audit.quota;
+    gauge.set(i64::try_from(quota).unwrap_or(i64::MAX));
+    let finding = finding(
+        progress.used_bytes,
+        quota,
+        progress.problem.as_deref(),
+        &removal,
+    );
     let log_key = fingerprint(key.public());
-    let status = status_of(&old, &progress, &finding, log_key, generation);
+    let status = status_of(&old, &progress, removal, &finding, log_key, generation);
     if status == old {
         return Ok(());
     }
@@ -152,6 +163,7 @@ async fn write(
 fn status_of(
     old: &AuditStoreStatus,
     progress: &Progress,
+    removal: Removal,
     finding: &Finding,
     log_key: String,
     generation: Option<i64>,
@@ -171,24 +183,30 @@ fn status_of(
         checkpoint,
         size,
         log_key,
+        removed: removal.removed.or_else(|| old.removed.clone()),
     }
 }
 
-fn finding(used: u64, quota: u64, problem: Option<&str>) -> Finding {
+fn finding(used: u64, quota: u64, problem: Option<&str>, removal: &Removal) -> Finding {
     let ready = ConditionType::Ready;
     let full = ConditionReason::QuotaExceeded;
     let words = words(used, quota);
     if let Some(problem) = problem {
         return Finding::bad(ready, ConditionReason::EvidenceRefused, problem);
     }
+    let stuck = removal.stuck.as_deref();
     match level(used, quota) {
-        Level::Full => Finding::bad(
-            ready,
-            full,
-            format!("{words}; nothing more is taken in, raise spec.quota"),
-        ),
+        Level::Full => {
+            let why = stuck.unwrap_or("the oldest evidence is on its way out");
+            Finding::bad(
+                ready,
+                full,
+                format!("{words}; nothing more is taken in: {why}"),
+            )
+        }
         Level::NearlyFull => {
-            Finding::good(ready, full, format!("{words}; raise spec.quota in time"))
+            let what = stuck.unwrap_or("the oldest evidence goes, under a tombstone");
+            Finding::good(ready, full, format!("{words}; {what}"))
         }
         Level::Fine => Finding::good(ready, ConditionReason::Ready, ""),
     }
@@ -207,14 +225,32 @@ mod tests {
             problem: problem.map(str::to_owned),
         };
         let old = AuditStoreStatus::default();
-        let finding = finding(used_bytes, 100, problem);
+        let removal = Removal {
+            removed: None,
+            stuck: Some("nothing is old enough".to_owned()),
+        };
+        let finding = finding(used_bytes, 100, problem, &removal);
         let key = || "SHA256:x".to_owned();
-        let status = status_of(&old, &progress, &finding, key(), Some(1));
+        let status = status_of(
+            &old,
+            &progress,
+            Removal::default(),
+            &finding,
+            key(),
+            Some(1),
+        );
         let unknown = Progress {
             tip: None,
             ..progress
         };
-        let again = status_of(&status, &unknown, &finding, key(), Some(1));
+        let again = status_of(
+            &status,
+            &unknown,
+            Removal::default(),
+            &finding,
+            key(),
+            Some(1),
+        );
         assert_eq!(status, again, "what is not known stays");
         let condition = status.conditions[0].clone();
         (condition.status, condition.reason)

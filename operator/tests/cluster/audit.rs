@@ -10,8 +10,8 @@ use chaperone_control::{
 };
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{
-    AuditCheckpoint, AuditEntryKind, AuditSegment, AuditStore, Connection, Session, SessionSpec,
-    SessionState,
+    AuditCheckpoint, AuditEntryKind, AuditHold, AuditRetention, AuditSegment, AuditStore,
+    Connection, HumanDuration, Session, SessionSpec, SessionState,
 };
 use chaperone_evidence::audit::verify::{LogReport, verify_into};
 use chaperone_evidence::audit::{Checkpoint, Collected, Entry, EntryKind};
@@ -133,6 +133,7 @@ async fn collected(lab: &Lab) -> Collected {
                 kind: match entry.kind {
                     AuditEntryKind::Certificate => EntryKind::Certificate,
                     AuditEntryKind::Segment => EntryKind::Segment,
+                    AuditEntryKind::Tombstone => EntryKind::Tombstone,
                 },
                 namespace: entry.namespace.clone(),
                 pod: entry.pod.clone(),
@@ -164,6 +165,7 @@ async fn collected(lab: &Lab) -> Collected {
             segments: segments.collect(),
             size: spec.size,
             root: hash(&spec.root),
+            subtrees: spec.subtrees.iter().map(|subtree| hash(subtree)).collect(),
             note: spec.note,
         };
         collected.checkpoints.insert(spec.number, read);
@@ -192,11 +194,13 @@ async fn verified(lab: &Lab) -> (Collected, LogReport) {
         Duration::from_secs(90),
         || async {
             let collected = collected(lab).await;
-            let named: usize = collected
+            let there = |(name, _): &&(String, _)| collected.segments.contains_key(name);
+            let named = collected
                 .checkpoints
                 .values()
-                .map(|checkpoint| checkpoint.segments.len())
-                .sum();
+                .flat_map(|checkpoint| &checkpoint.segments)
+                .filter(there)
+                .count();
             (named >= collected.segments.len()).then_some(())
         },
     )
@@ -304,6 +308,8 @@ async fn two_leaders_cannot_fork_the_log() {
             assert_eq!(named.insert(name, *number), None, "{name} is named twice");
         }
     }
+    // What another test removed is named still by the checkpoint that stays for it.
+    named.retain(|name, _| collected.segments.contains_key(*name));
     assert_eq!(named.len(), collected.segments.len());
     assert!(named.len() > COPIES);
     let copies: BTreeSet<&u64> = named
@@ -383,19 +389,32 @@ async fn a_pod_hands_in_only_its_own() {
 }
 
 #[derive(Debug, Serialize)]
-struct Quota {
-    spec: QuotaSpec,
+struct Keeping {
+    spec: KeepingSpec,
 }
 
 #[derive(Debug, Serialize)]
-struct QuotaSpec {
+struct KeepingSpec {
     quota: &'static str,
+    retention: AuditRetention,
+    holds: Vec<AuditHold>,
 }
 
 async fn quota(lab: &Lab, quota: &'static str) {
+    keep(lab, quota, 24 * 3600, Vec::new()).await;
+}
+
+async fn keep(lab: &Lab, quota: &'static str, at_least: u64, holds: Vec<AuditHold>) {
     let stores: Api<AuditStore> = Api::all(lab.client.clone());
-    let patch = Patch::Merge(Quota {
-        spec: QuotaSpec { quota },
+    let retention = AuditRetention {
+        at_least: HumanDuration::from_secs(at_least),
+    };
+    let patch = Patch::Merge(Keeping {
+        spec: KeepingSpec {
+            quota,
+            retention,
+            holds,
+        },
     });
     stores
         .patch("default", &PatchParams::default(), &patch)
@@ -447,6 +466,130 @@ async fn a_full_quota_refuses_and_recovers() {
         shop.append(&lab, &append).await.ok()
     })
     .await;
+}
+
+/// Hands in what one life of the shop's sidecar recorded, and waits while there is no room: how often
+/// it had to.
+async fn recorded(lab: &Lab, shop: &Shop, certificate: &Bytes) -> usize {
+    let recorder = evidence::attach(shop.store.path());
+    for n in 0..SESSIONS {
+        evidence::full_session(&recorder, n).await;
+    }
+    evidence::detach(&recorder).await;
+    let mut outbox = Outbox::open(shop.store.path()).unwrap();
+    let mut refusals = 0;
+    while let Some(next) = outbox.unsent().unwrap() {
+        let append = whole(certificate, next);
+        if shop.append(lab, &append).await.is_err() {
+            refusals += 1;
+            eventually("there is room again", MINUTES, || async {
+                shop.append(lab, &append).await.ok()
+            })
+            .await;
+        }
+        outbox.acknowledge(append.number).unwrap();
+    }
+    refusals
+}
+
+/// Sessions of one life of a sidecar in [`recorded`].
+const SESSIONS: usize = 40;
+const MINUTES: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes"]
+async fn the_store_stays_below_its_quota_and_says_what_is_gone() {
+    const ROUNDS: u64 = 2;
+    let _alone = alone().await;
+    let (mut lab, connection) = lab().await;
+    let (shop, held) = (
+        Shop::open(&lab, &connection).await,
+        Shop::open(&lab, &connection).await,
+    );
+    let certificate = shop.certificate(&lab).await.unwrap();
+    held.hand_in(&lab).await;
+    let first = lab.tasks.spawn(audit::lead(lab.context.clone()));
+    lab.tasks.spawn(audit::lead(lab.context.clone()));
+    let public = public(&lab).await;
+    let stores: Api<AuditStore> = Api::all(lab.client.clone());
+    let status = || async { stores.get_opt("default").await.unwrap()?.status };
+    eventually("the leader makes the store", SOON, status).await;
+    let hold = AuditHold {
+        name: "case-17".to_owned(),
+        namespaces: vec![held.name.clone()],
+        sessions: Vec::new(),
+        reason: None,
+    };
+    keep(&lab, "256Ki", 1, vec![hold]).await;
+    // Whatever other tests left goes first.
+    recorded(&lab, &shop, &certificate).await;
+    let removed = || async { status().await?.removed };
+    let (mut refusals, mut tombstones) = (0, BTreeSet::new());
+    let mut first = Some(first);
+    while tombstones.len() < usize::try_from(ROUNDS).unwrap() {
+        let before = collected(&lab).await.checkpoints.len();
+        refusals += recorded(&lab, &shop, &certificate).await;
+        eventually("it has its place in the log", MINUTES, || async {
+            let found = collected(&lab).await;
+            let newest = found.checkpoints.values().next_back()?;
+            let last = newest.segments.last()?;
+            (found.segments.contains_key(&last.0) || found.checkpoints.len() != before)
+                .then_some(())
+        })
+        .await;
+        // Whoever reads meanwhile finds nothing wrong.
+        let dir = tempfile::tempdir().unwrap();
+        let report = verify_into(&collected(&lab).await, &public, dir.path()).unwrap();
+        assert!(report.report.ok(), "{:#?}", report.report.breaks);
+        if let Some(removed) = removed().await
+            && tombstones.insert(removed.tombstone)
+            && let Some(first) = first.take()
+        {
+            // One of the two is lost; the other goes on where it was.
+            first.abort();
+        }
+    }
+    assert_eq!(refusals, 0, "nothing was refused while old evidence went");
+    let status = eventually("there is room", MINUTES, || async {
+        status()
+            .await
+            .filter(|status| status.used_bytes < 256 * 1024 * 8 / 10)
+    })
+    .await;
+    let ready = &status.conditions[0];
+    assert_eq!(
+        (ready.status.as_str(), ready.type_.as_str()),
+        ("True", "Ready")
+    );
+    let (collected, report) = verified(&lab).await;
+    let removed = report.removed.unwrap();
+    assert_eq!(status.removed.unwrap().tombstone, removed.name);
+    let tombstone = removed.tombstone;
+    assert!(
+        tombstone.number >= ROUNDS && tombstone.segments > 10,
+        "{tombstone:?}"
+    );
+    let note = &report.report.notes[0].detail;
+    assert!(
+        note.contains("were removed on") && note.contains("case-17"),
+        "{note}"
+    );
+    // What is held is there from its first record on.
+    let uid = held.pod.uid().unwrap();
+    let held_segments = collected
+        .segments
+        .values()
+        .flatten()
+        .filter(|(entry, _)| entry.uid == uid && entry.kind == EntryKind::Segment);
+    assert!(held_segments.map(|(entry, _)| entry.number).min() == Some(1));
+    let events: Api<k8s_openapi::api::events::v1::Event> = Api::all(lab.client.clone());
+    eventually("an Event says so", SOON, || async {
+        let found = events.list(&ListParams::default()).await.unwrap();
+        let mut reasons = found.items.into_iter().filter_map(|event| event.reason);
+        reasons.find(|reason| reason == "EvidenceRemoved")
+    })
+    .await;
+    quota(&lab, "512Mi").await;
 }
 
 fn session(id: &str, last_at: Timestamp) -> SessionView {

@@ -48,6 +48,17 @@ struct LogView {
     root: String,
     pending: u64,
     stores: usize,
+    /// What is gone under the newest tombstone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<RemovedView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct RemovedView {
+    tombstone: String,
+    checkpoint: u64,
+    segments: u64,
+    entries: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -259,6 +270,12 @@ impl LogView {
             root: hex::encode(found.root),
             pending: found.pending,
             stores,
+            removed: found.removed.as_ref().map(|removed| RemovedView {
+                tombstone: removed.name.clone(),
+                checkpoint: removed.tombstone.checkpoint,
+                segments: removed.tombstone.segments,
+                entries: removed.tombstone.entries,
+            }),
         }
     }
 }

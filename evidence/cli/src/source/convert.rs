@@ -74,6 +74,7 @@ pub(super) fn segment(object: &DynamicObject) -> Segment {
                 kind: match entry.kind {
                     AuditEntryKind::Certificate => EntryKind::Certificate,
                     AuditEntryKind::Segment => EntryKind::Segment,
+                    AuditEntryKind::Tombstone => EntryKind::Tombstone,
                 },
                 namespace: entry.namespace,
                 pod: entry.pod,
@@ -124,6 +125,11 @@ pub(super) fn checkpoint(object: &DynamicObject) -> Numbered {
         segments: segments.collect(),
         size: spec.size,
         root: hash(&spec.root).unwrap_or_default(),
+        subtrees: spec
+            .subtrees
+            .iter()
+            .map(|subtree| hash(subtree).unwrap_or_default())
+            .collect(),
         note: spec.note,
     };
     read.checkpoint = Some((spec.number, checkpoint));

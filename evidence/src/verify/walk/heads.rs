@@ -27,7 +27,7 @@ impl Walk<'_> {
                 "its attach did not sign this head",
             );
         }
-        let number = life.heads.len() as u64 + 1;
+        let number = life.signed_heads().saturating_add(1);
         let previous = life.heads.last().copied().unwrap_or(NO_HASH);
         if head.number != number || head.previous != previous {
             let detail = format!("it is head {}; head {number} was to be next", head.number);
@@ -45,6 +45,12 @@ impl Walk<'_> {
         if let Some(life) = &mut self.current {
             life.heads.push(Head::hash(body));
             life.detached = head.detach;
+            for closed in &head.closed {
+                // Its end was removed, and this head is what says so.
+                if let Some(session) = life.sessions.get_mut(&closed.ordinal) {
+                    session.ended |= session.end_is_unknown();
+                }
+            }
             life.sessions.retain(|_, session| !session.ended);
         }
     }
@@ -120,7 +126,8 @@ fn claim(tail: &Tail, ended: bool, life: &Life) -> Option<(BreakReason, String)>
             format!("the session ends at record {last}"),
         ));
     }
-    if last > tail.sequence || session.hash != Some(tail.hash) || session.ended != ended {
+    let end_fits = session.ended == ended || session.end_is_unknown();
+    if last > tail.sequence || session.hash != Some(tail.hash) || !end_fits {
         return Some((
             BreakReason::HeadInvalid,
             "the head says otherwise of this session".to_owned(),

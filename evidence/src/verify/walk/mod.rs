@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::keys::Keys;
 use super::session::{Said, Session};
 use super::{Break, BreakReason, Report, Selection};
+use crate::base::Base;
 use crate::entry::{Attach, Head, Run, SignedRun, Tail};
 use crate::error::StoreError;
 use crate::frame::{self, Hash, NO_HASH};
@@ -26,6 +27,8 @@ struct Life {
     public: [u8; 32],
     body: Vec<u8>,
     ordinal: u64,
+    /// Heads before those in `heads`, which are not here any more.
+    earlier_heads: u64,
     heads: Vec<Hash>,
     /// Number of its last Seal entry.
     seals: u32,
@@ -51,11 +54,13 @@ struct Walk<'a> {
     file: PathBuf,
 }
 
+/// Walks over the whole log, or from a base, up to and with the segment `until` if one is named.
 pub(super) fn walk(
     log: &Log,
     selection: &Selection,
     keys: &Keys,
     unsealer: Unsealer,
+    (base, until): (Option<&Base>, Option<u64>),
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let mut walk = Walk {
@@ -69,11 +74,50 @@ pub(super) fn walk(
         digest: NO_HASH,
         file: PathBuf::new(),
     };
-    walk.segments();
-    walk.latest();
-    walk.spool();
+    match base {
+        None => {
+            walk.segments(1, until);
+            walk.latest();
+            walk.spool();
+        }
+        // Such a store was written out of a cluster's log: its `latest` was made from its segments,
+        // and there is no spool.
+        Some(base) => {
+            walk.begin(base);
+            walk.segments(base.number.saturating_add(1), until);
+            // What follows was removed, and how it went on is not to be told from here.
+            if until.is_some() {
+                return Ok(());
+            }
+        }
+    }
     walk.finish();
     Ok(())
+}
+
+impl Life {
+    fn new(attach: &Attach, body: &[u8]) -> Life {
+        Life {
+            id: attach.id,
+            public: attach.public,
+            body: body.to_vec(),
+            ordinal: attach.ordinal,
+            earlier_heads: 0,
+            heads: Vec::new(),
+            seals: 0,
+            detached: false,
+            active: false,
+            highest: 0,
+            last_start: NO_HASH,
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    /// Heads it has signed.
+    fn signed_heads(&self) -> u64 {
+        let here = u64::try_from(self.heads.len()).unwrap_or(u64::MAX);
+        self.earlier_heads.saturating_add(here)
+    }
 }
 
 impl Walk<'_> {
@@ -99,9 +143,11 @@ impl Walk<'_> {
 
     // ---- segments ----
 
-    fn segments(&mut self) {
-        let mut expected = 1;
-        for &number in &self.log.segments {
+    fn segments(&mut self, first: u64, until: Option<u64>) {
+        let mut expected = first;
+        let log = self.log;
+        let wanted = first..=until.unwrap_or(u64::MAX);
+        for &number in log.segments.iter().filter(|number| wanted.contains(number)) {
             self.file = relative_path(expected);
             if number != expected {
                 let detail = format!(
@@ -120,6 +166,38 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+
+    /// Takes up the store where its base left it.
+    fn begin(&mut self, base: &Base) {
+        self.digest = base.digest;
+        self.file = relative_path(base.number);
+        let Some(life) = &base.life else { return };
+        let attach = match Attach::decode(&life.attach) {
+            Ok(attach) => attach,
+            Err(error) => return self.wrong(None, BreakReason::AttachInvalid, error.to_string()),
+        };
+        if !self.certified(&attach, &life.attach) {
+            return;
+        }
+        self.report.attaches.push(attach.id);
+        for body in life.seals.values() {
+            self.seal_before(&attach, body);
+        }
+        let sessions = life
+            .tails
+            .iter()
+            .map(|(ordinal, tail)| (*ordinal, Session::carried(attach.id, tail)));
+        self.current = Some(Life {
+            earlier_heads: life.heads.saturating_sub(1),
+            heads: (life.heads > 0).then_some(life.head).into_iter().collect(),
+            seals: life.newest_seal(),
+            detached: life.detached,
+            active: life.highest > 0,
+            highest: life.highest,
+            sessions: sessions.collect(),
+            ..Life::new(&attach, &life.attach)
+        });
     }
 
     fn segment(&mut self, number: u64, bytes: &[u8]) {
@@ -177,16 +255,8 @@ impl Walk<'_> {
             Ok(attach) => attach,
             Err(error) => return self.wrong(None, BreakReason::AttachInvalid, error.to_string()),
         };
-        let signed = self
-            .keys
-            .log
-            .is_some_and(|key| Attach::signature_holds(body, &key));
-        if !signed || Some(attach.log_public) != self.keys.log {
-            return self.wrong(
-                None,
-                BreakReason::AttachInvalid,
-                "the log key did not sign this attach",
-            );
+        if !self.certified(&attach, body) {
+            return;
         }
         let (ordinal, id, head) = match &self.current {
             Some(life) => (
@@ -238,19 +308,21 @@ impl Walk<'_> {
         }
         self.report.attaches.push(attach.id);
         self.retire();
-        self.current = Some(Life {
-            id: attach.id,
-            public: attach.public,
-            body: body.to_vec(),
-            ordinal: attach.ordinal,
-            heads: Vec::new(),
-            seals: 0,
-            detached: false,
-            active: false,
-            highest: 0,
-            last_start: NO_HASH,
-            sessions: BTreeMap::new(),
-        });
+        self.current = Some(Life::new(&attach, body));
+    }
+
+    /// Whether the log key signed an attach. What is wrong is said here.
+    fn certified(&mut self, attach: &Attach, body: &[u8]) -> bool {
+        let signed = self
+            .keys
+            .log
+            .is_some_and(|key| Attach::signature_holds(body, &key));
+        let certified = signed && Some(attach.log_public) == self.keys.log;
+        if !certified {
+            let detail = "the log key did not sign this attach";
+            self.wrong(None, BreakReason::AttachInvalid, detail);
+        }
+        certified
     }
 
     /// The current attach becomes the previous one; of the one before nothing can come any more.
@@ -263,10 +335,13 @@ impl Walk<'_> {
 
     fn interrupted(&mut self, life: &Life) {
         for session in life.sessions.values().filter(|session| !session.ended) {
-            let detail = format!(
-                "interrupted after record {}; its tail is not proven",
-                session.next.saturating_sub(1)
-            );
+            let last = session.next.saturating_sub(1);
+            // Its end may have been removed with the rest of it, before a head could say so.
+            let detail = if session.end_is_unknown() {
+                format!("removed up to record {last}; whether that was its end is not proven")
+            } else {
+                format!("interrupted after record {last}; its tail is not proven")
+            };
             self.report.note(None, Some(session.id), detail);
         }
     }

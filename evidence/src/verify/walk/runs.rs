@@ -188,11 +188,30 @@ impl Walk<'_> {
         let ok = problem.is_none();
         if let Some((reason, detail)) = problem {
             self.wrong(Some((run.session, run.first)), reason, detail);
+        } else if run.first > 0 {
+            self.goes_on(run, own);
         }
         ok && self
             .life(own)
             .and_then(|life| life.sessions.get(&run.ordinal))
             .is_some_and(|s| !s.broken)
+    }
+
+    /// Counts a session whose beginning was removed, with the first run of it that is there.
+    fn goes_on(&mut self, run: &Run, own: bool) {
+        let begins = self
+            .life(own)
+            .and_then(|life| life.sessions.get(&run.ordinal))
+            .filter(|session| !session.broken && session.begins_at() == run.first)
+            .map(Session::begins_at);
+        if let Some(begins) = begins.filter(|begins| *begins > 0) {
+            self.report.sessions += 1;
+            let detail = format!(
+                "records 0 to {} are removed; what later ones say of them is not proven",
+                begins - 1
+            );
+            self.report.note(None, Some(run.session), detail);
+        }
     }
 
     pub(super) fn frames(&mut self, run: &Run, own: bool, bytes: &[u8]) {

@@ -3,6 +3,18 @@
 use super::*;
 
 impl Walk<'_> {
+    /// A seal that was removed and that what is there may be sealed under: its base has it.
+    pub(super) fn seal_before(&mut self, attach: &Attach, body: &[u8]) {
+        let held = Seal::decode(body)
+            .ok()
+            .filter(|seal| seal.attach == attach.id && Seal::signature_holds(body, &attach.public))
+            .ok_or("its attach did not sign a seal that was removed")
+            .and_then(|seal| self.unsealer.take(&seal));
+        if let Err(why) = held {
+            self.wrong(None, BreakReason::SealInvalid, why);
+        }
+    }
+
     pub(super) fn seal(&mut self, body: &[u8]) {
         let seal = match Seal::decode(body) {
             Ok(seal) => seal,

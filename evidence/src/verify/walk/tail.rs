@@ -59,9 +59,8 @@ impl Walk<'_> {
                 .as_ref()
                 .is_some_and(|current| current.active || !current.heads.is_empty());
         let there = head.as_ref().is_none_or(|(head, hash)| {
-            let index = usize::try_from(head.number)
-                .unwrap_or(usize::MAX)
-                .wrapping_sub(1);
+            let index = head.number.wrapping_sub(1).wrapping_sub(life.earlier_heads);
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
             life.heads.get(index) == Some(hash)
         });
         if superseded && !self.log.live {

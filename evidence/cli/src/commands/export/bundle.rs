@@ -182,6 +182,8 @@ fn files(
     match made {
         Ok(files) => Ok(Ok(files)),
         Err(BundleError::Store(error)) => Err(CliError::Evidence(error)),
-        Err(error @ BundleError::Unprovable(_)) => Ok(Err(error.to_string())),
+        Err(error @ (BundleError::Unprovable(_) | BundleError::Removed)) => {
+            Ok(Err(error.to_string()))
+        }
     }
 }

@@ -1,0 +1,291 @@
+//! What keeps the store from filling up: its oldest evidence goes, and the log says so.
+//!
+//! ```text
+//! used ≥ 80 % ─► plan: oldest checkpoints, read, held ones told apart ─► tombstone ts-<n> ─► its checkpoint
+//!                                                                    └─► delete segments, then checkpoints
+//! ```
+//!
+//! - Nothing goes before the tombstone that says so has its place in the log.
+//! - The name `ts-<n>` is the fence between two leaders, as `cp-<n>` is for checkpoints.
+//! - What is to be deleted is read from the tombstone and the checkpoints that are still there, so
+//!   whoever leads goes on where another stopped; what is gone already is no fault.
+
+mod plan;
+mod remove;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chaperone_crds::audit_store::{NAME, NAMESPACE};
+use chaperone_crds::{AuditCheckpoint, AuditRemoved, AuditSegment, AuditStore, ConditionReason};
+use chaperone_evidence::audit::Tombstone;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Resource, ResourceExt};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::ledger::Seen;
+use super::log_key::{LogKeyError, LogKeys};
+use super::quota::{Level, level};
+use super::sequencer::{Progress, seen};
+use crate::context::Context;
+use crate::controllers::events::Events;
+
+/// How often it is looked whether there is something to do.
+const LOOK: Duration = Duration::from_secs(2);
+/// Pause after a fault.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause where nothing is old enough yet.
+const STUCK: Duration = Duration::from_secs(30);
+/// Longest wait for one answer of the API server.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Objects of one page of metadata.
+const PAGE: u32 = 500;
+
+/// What was removed, and why no more is, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Removal {
+    /// By the newest tombstone.
+    pub(super) removed: Option<AuditRemoved>,
+    /// Why nothing can be removed, where something should be.
+    pub(super) stuck: Option<String>,
+}
+
+/// Why nothing was removed this time.
+#[derive(Debug, thiserror::Error)]
+enum RetentionError {
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    #[error("the API server gave no answer in time")]
+    TimedOut,
+    #[error(transparent)]
+    Key(#[from] LogKeyError),
+    /// Somebody changed what the log is made of.
+    #[error("{0}")]
+    Log(String),
+}
+
+/// The newest tombstone.
+struct Known {
+    name: String,
+    tombstone: Tombstone,
+    /// The next checkpoint that may name its segment; none once one does.
+    looked: Option<u64>,
+    /// Whether all that it says is gone.
+    done: bool,
+}
+
+/// Removes what is old.
+pub(super) struct Retention<'a> {
+    context: &'a Context,
+    keys: &'a LogKeys,
+    segments: Api<DeserializeGuard<AuditSegment>>,
+    checkpoints: Api<AuditCheckpoint>,
+    events: Events,
+    progress: watch::Receiver<Option<Progress>>,
+    told: watch::Sender<Option<Removal>>,
+    /// None until it was looked for.
+    known: Option<Option<Known>>,
+}
+
+impl<'a> Retention<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        keys: &'a LogKeys,
+        progress: watch::Receiver<Option<Progress>>,
+        told: watch::Sender<Option<Removal>>,
+    ) -> Self {
+        Self {
+            context,
+            keys,
+            segments: Api::namespaced(context.client.clone(), NAMESPACE),
+            checkpoints: Api::namespaced(context.client.clone(), NAMESPACE),
+            events: Events::new(context.client.clone(), &context.config.pod_name),
+            progress,
+            told,
+            known: None,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(%error, "old evidence is not removed, trying again");
+                    // Another leader may have gone on meanwhile.
+                    self.known = None;
+                    PAUSE
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// What there is to do now; how long nothing else will be.
+    async fn round(&mut self) -> Result<Duration, RetentionError> {
+        let Some(progress) = self.progress.borrow().clone() else {
+            return Ok(LOOK);
+        };
+        // On a log that cannot go on nothing is signed, tombstones neither.
+        let Some((tip, _)) = progress.tip else {
+            return Ok(LOOK);
+        };
+        if self.known.is_none() {
+            self.known = Some(self.newest().await?);
+            self.tell(None);
+        }
+        if let Some(Some(mut known)) = self.known.take() {
+            if !known.done {
+                known.done = self.finish(&mut known).await?;
+            }
+            self.known = Some(Some(known));
+        } else {
+            self.known = Some(None);
+        }
+        let busy = matches!(&self.known, Some(Some(known)) if !known.done);
+        if busy {
+            return Ok(LOOK);
+        }
+        let quota = self
+            .context
+            .stores
+            .audit_store()
+            .map(|store| store.spec.quota.get());
+        let is_full = |quota| level(progress.used_bytes, quota) != Level::Fine;
+        if !quota.is_some_and(is_full) {
+            self.tell(None);
+            return Ok(LOOK);
+        }
+        // Holds as they are now: a watch may be behind.
+        let stores: Api<AuditStore> = Api::all(self.context.client.clone());
+        let store = in_time(stores.get(NAME)).await?;
+        if !is_full(store.spec.quota.get()) {
+            return Ok(LOOK);
+        }
+        match self.plan(&store.spec).await? {
+            Ok(tombstone) => {
+                self.bury(&store, tombstone, tip).await?;
+                Ok(LOOK)
+            }
+            Err(why) => {
+                self.tell(Some(why));
+                // It gets older slowly, and looking is a list of all there is.
+                let at_least = store.spec.retention.at_least.get();
+                Ok((at_least / 10).clamp(LOOK, STUCK))
+            }
+        }
+    }
+
+    /// Writes the tombstone; what it says goes once a checkpoint names it.
+    async fn bury(
+        &mut self,
+        store: &AuditStore,
+        tombstone: Tombstone,
+        tip: u64,
+    ) -> Result<(), RetentionError> {
+        let name = self.write(&tombstone).await?;
+        let note = format!(
+            "{} segments are removed in all, up to checkpoint {}, under AuditSegment/{name}: they \
+             were older than spec.retention.atLeast, and the store was nearly full",
+            tombstone.segments, tombstone.checkpoint
+        );
+        tracing::info!(
+            name,
+            checkpoint = tombstone.checkpoint,
+            "old evidence is to go"
+        );
+        self.known = Some(Some(Known {
+            name,
+            tombstone,
+            looked: Some(tip.saturating_add(1)),
+            done: false,
+        }));
+        self.context.metrics.audit.tombstones.inc();
+        self.tell(None);
+        let reason = ConditionReason::EvidenceRemoved.as_str();
+        let about = store.object_ref(&());
+        self.events
+            .publish(&about, true, reason, "Remove", &note)
+            .await;
+        Ok(())
+    }
+
+    fn tell(&self, stuck: Option<String>) {
+        let known = self.known.as_ref().and_then(Option::as_ref);
+        let removal = Removal {
+            removed: known.map(|known| removed(&known.name, &known.tombstone)),
+            stuck,
+        };
+        self.told.send_if_modified(|told| {
+            let removal = Some(removal);
+            let changed = *told != removal;
+            *told = removal;
+            changed
+        });
+    }
+
+    /// What is known of all segments without reading any.
+    async fn listed(&self) -> Result<HashMap<String, Seen>, RetentionError> {
+        let api: Api<AuditSegment> = Api::namespaced(self.context.client.clone(), NAMESPACE);
+        metadata(&api).await
+    }
+
+    /// The same of all checkpoints.
+    async fn listed_checkpoints(&self) -> Result<HashMap<String, Seen>, RetentionError> {
+        metadata(&self.checkpoints).await
+    }
+}
+
+async fn metadata<K>(api: &Api<K>) -> Result<HashMap<String, Seen>, RetentionError>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let mut found = HashMap::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = in_time(api.list_metadata(&page)).await?;
+        for object in list.items {
+            found.insert(object.name_any(), seen(object.meta()));
+        }
+        match list.metadata.continue_ {
+            Some(token) if !token.is_empty() => page = page.continue_token(&token),
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// The name of a tombstone's segment.
+fn name_of(number: u64) -> String {
+    format!("ts-{number}")
+}
+
+/// The number in such a name, if it is one, written as [`name_of`] does.
+fn number_of(name: &str) -> Option<u64> {
+    let number: u64 = name.strip_prefix("ts-")?.parse().ok()?;
+    (number > 0 && name_of(number) == name).then_some(number)
+}
+
+fn removed(name: &str, tombstone: &Tombstone) -> AuditRemoved {
+    let seconds = i64::try_from(tombstone.wall_ns / 1_000_000_000).unwrap_or_default();
+    AuditRemoved {
+        tombstone: name.to_owned(),
+        at: Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)),
+        checkpoint: tombstone.checkpoint,
+        segments: tombstone.segments,
+        entries: tombstone.entries,
+    }
+}
+
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, RetentionError> {
+    match timeout(DEADLINE, answer).await {
+        Ok(answered) => Ok(answered?),
+        Err(_) => Err(RetentionError::TimedOut),
+    }
+}

@@ -1,0 +1,305 @@
+//! Which of the log's beginning is to go, and the tombstone that says so.
+
+use std::collections::{HashMap, HashSet};
+
+use chaperone_crds::audit_store::NAMESPACE;
+use chaperone_crds::{
+    AuditCheckpointSpec, AuditEntry, AuditEntryKind, AuditHold, AuditSegmentSpec, AuditStoreSpec,
+};
+use chaperone_evidence::SessionId;
+use chaperone_evidence::audit::{At, Cut, Entry, Hold, Tombstone, digest};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use super::super::checkpoint;
+use super::super::entry::header;
+use super::super::ingest;
+use super::{Known, Retention, RetentionError, in_time, name_of, number_of};
+
+/// Share of the quota, in percent, below which nothing more goes.
+const DOWN_TO: u64 = 60;
+/// Checkpoints that one tombstone removes: reading them should take a minute at most.
+const MOST_STRETCHES: usize = 1000;
+/// Segments that are read at once.
+const AT_ONCE: usize = 4;
+/// Who a tombstone is of, where an entry names its pod.
+const POD: &str = "chaperone-operator";
+const UID: &str = "log";
+
+/// A cut that may be made, and how many bytes it frees.
+struct Best {
+    cut: Cut,
+    checkpoint: u64,
+    note: String,
+    size: u64,
+    freed: u64,
+}
+
+impl Retention<'_> {
+    /// The newest tombstone there is.
+    pub(super) async fn newest(&self) -> Result<Option<Known>, RetentionError> {
+        let names = self.listed().await?;
+        let Some(number) = names.keys().filter_map(|name| number_of(name)).max() else {
+            return Ok(None);
+        };
+        let name = name_of(number);
+        let tombstone = self.opened(&name).await?;
+        Ok(Some(Known {
+            looked: Some(tombstone.checkpoint.saturating_add(1)),
+            name,
+            tombstone,
+            done: false,
+        }))
+    }
+
+    async fn opened(&self, name: &str) -> Result<Tombstone, RetentionError> {
+        let wrong = |why: String| RetentionError::Log(format!("AuditSegment/{name}: {why}"));
+        let key = self.keys.get().await?;
+        let segment = in_time(self.segments.get(name)).await?;
+        let segment = segment.0.map_err(|error| wrong(error.error))?;
+        let entry = segment
+            .spec
+            .entries
+            .iter()
+            .find(|entry| entry.kind == AuditEntryKind::Tombstone)
+            .ok_or_else(|| wrong("it holds no tombstone".to_owned()))?;
+        Tombstone::open(&entry.data.0, key.public()).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The next tombstone; or why there is none.
+    pub(super) async fn plan(
+        &self,
+        spec: &AuditStoreSpec,
+    ) -> Result<Result<Tombstone, String>, RetentionError> {
+        let (segments, checkpoints) = (self.listed().await?, self.listed_checkpoints().await?);
+        let bytes = segments
+            .values()
+            .chain(checkpoints.values())
+            .map(|seen| seen.bytes);
+        let used: u64 = bytes.fold(0, u64::saturating_add);
+        let quota = spec.quota.get();
+        let enough = quota / 100 * DOWN_TO;
+        let before = self
+            .known
+            .as_ref()
+            .and_then(Option::as_ref)
+            .map(|known| &known.tombstone);
+        let mut cut = Cut::new(before, holds(&spec.holds));
+        let mut freed = 0_u64;
+        for number in cut.released().collect::<Vec<u64>>() {
+            let named = self.checkpoint(number).await?;
+            let leaves = named.segments.iter().map(|segment| segment.leaves.len());
+            let entries = u64::try_from(leaves.sum::<usize>()).unwrap_or(u64::MAX);
+            cut.release(
+                u64::try_from(named.segments.len()).unwrap_or(u64::MAX),
+                entries,
+            );
+            freed = freed.saturating_add(size(&named, &segments));
+        }
+        let at_least = spec.retention.at_least.get();
+        let young = Timestamp::now()
+            .checked_sub(at_least)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut best: Option<Best> = None;
+        let first = before
+            .map_or(0, |before| before.checkpoint)
+            .saturating_add(1);
+        for number in (first..).take(MOST_STRETCHES) {
+            let Some(own) = checkpoints.get(&checkpoint::name_of(number)) else {
+                break;
+            };
+            let named = self.checkpoint(number).await?;
+            let mut seen = named.segments.iter().filter_map(|s| segments.get(&s.name));
+            if seen.any(|seen| seen.created > young) {
+                break;
+            }
+            self.take(&mut cut, &named, &segments).await?;
+            if !cut.keeps(number) {
+                freed = freed
+                    .saturating_add(size(&named, &segments))
+                    .saturating_add(own.bytes);
+            }
+            if cut.is_clean() {
+                best = Some(Best {
+                    cut: cut.clone(),
+                    checkpoint: number,
+                    note: named.note,
+                    size: named.size,
+                    freed,
+                });
+                if used.saturating_sub(freed) <= enough {
+                    break;
+                }
+            }
+        }
+        let stuck = |why: &str| Ok(Err(why.to_owned()));
+        let Some(best) = best else {
+            return stuck(
+                "nothing is older than spec.retention.atLeast, so nothing is removed: raise \
+                 spec.quota, or keep less",
+            );
+        };
+        let at = At {
+            checkpoint: best.checkpoint,
+            note: digest(best.note.as_bytes()),
+            size: best.size,
+            wall_ns: u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or_default(),
+            at_least_s: at_least.as_secs(),
+        };
+        let pods = self.context.stores.pods.state();
+        let there: HashSet<String> = pods.iter().filter_map(|pod| pod.uid()).collect();
+        // A watch that has seen nothing yet knows of nobody that he is gone.
+        let gone = |uid: &str| !there.is_empty() && !there.contains(uid);
+        let tombstone = best.cut.tombstone(at, &gone);
+        // It takes up room itself.
+        let key = self.keys.get().await?;
+        let Some(signed) = tombstone.sign(&key) else {
+            return stuck("more pods are recorded at once than one tombstone can speak for");
+        };
+        let costs = u64::try_from(signed.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(3);
+        if best.freed <= costs {
+            return stuck(
+                "what is older than spec.retention.atLeast is held by spec.holds, or too little to \
+                 make room: raise spec.quota",
+            );
+        }
+        Ok(Ok(tombstone))
+    }
+
+    async fn checkpoint(&self, number: u64) -> Result<AuditCheckpointSpec, RetentionError> {
+        let name = checkpoint::name_of(number);
+        let found = in_time(self.checkpoints.get_opt(&name)).await?;
+        found
+            .map(|found| found.spec)
+            .ok_or_else(|| RetentionError::Log(format!("AuditCheckpoint/{name} is not there")))
+    }
+
+    /// Reads what a checkpoint names into the cut.
+    async fn take(
+        &self,
+        cut: &mut Cut,
+        named: &AuditCheckpointSpec,
+        listed: &HashMap<String, super::Seen>,
+    ) -> Result<(), RetentionError> {
+        let names: Vec<(String, usize)> = named
+            .segments
+            .iter()
+            .map(|segment| (segment.name.clone(), segment.leaves.len()))
+            .collect();
+        let mut reads = stream::iter(names)
+            .map(|(name, leaves)| async move {
+                let found = in_time(self.segments.get_opt(&name)).await;
+                (name, leaves, found)
+            })
+            .buffered(AT_ONCE);
+        while let Some((name, leaves, found)) = reads.next().await {
+            // One that somebody took away, or changed, tells nothing of its store.
+            let entries = match found?.map(|found| found.0) {
+                Some(Ok(found)) => entries(found.spec),
+                Some(Err(_)) | None => Vec::new(),
+            };
+            let made = listed.get(&name).map(|seen| seen.created.as_second());
+            let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
+            cut.segment(named.number, made, leaves, &entries);
+        }
+        cut.close(named.number);
+        Ok(())
+    }
+
+    /// Writes a tombstone where nobody has written one; the name of its segment.
+    pub(super) async fn write(&self, tombstone: &Tombstone) -> Result<String, RetentionError> {
+        let wrong = |why: &str| RetentionError::Log(why.to_owned());
+        let key = self.keys.get().await?;
+        let data = tombstone
+            .sign(&key)
+            .ok_or_else(|| wrong("the log key signed no tombstone"))?;
+        let entry = AuditEntry {
+            kind: AuditEntryKind::Tombstone,
+            namespace: NAMESPACE.to_owned(),
+            pod: POD.to_owned(),
+            uid: UID.to_owned(),
+            store: hex::encode(key.public()),
+            number: tombstone.number,
+            part: 0,
+            parts: 1,
+            digest: hex::encode(digest(&data)),
+            data: ByteString(data),
+        };
+        let spec = AuditSegmentSpec {
+            count: 1,
+            bytes: u32::try_from(entry.data.0.len()).unwrap_or(u32::MAX),
+            entries: vec![entry],
+        };
+        let name = name_of(tombstone.number);
+        let made = ingest::named(name.clone(), spec)
+            .ok_or_else(|| wrong("the tombstone cannot be written"))?;
+        let api: Api<chaperone_crds::AuditSegment> =
+            Api::namespaced(self.context.client.clone(), NAMESPACE);
+        // Where there is one of that name, another leader made it: the round begins anew.
+        in_time(api.create(&PostParams::default(), &made)).await?;
+        Ok(name)
+    }
+}
+
+fn entries(spec: AuditSegmentSpec) -> Vec<(Entry, Vec<u8>)> {
+    let whole = spec.entries.into_iter().filter_map(|entry| {
+        let header = header(&entry)?;
+        (digest(&entry.data.0) == header.digest).then_some((header, entry.data.0))
+    });
+    whole.collect()
+}
+
+fn size(named: &AuditCheckpointSpec, listed: &HashMap<String, super::Seen>) -> u64 {
+    let seen = named.segments.iter().filter_map(|s| listed.get(&s.name));
+    seen.map(|seen| seen.bytes).fold(0, u64::saturating_add)
+}
+
+fn holds(holds: &[AuditHold]) -> Vec<Hold> {
+    let session = |text: &String| -> Option<SessionId> {
+        Some(SessionId(hex::decode(text).ok()?.try_into().ok()?))
+    };
+    holds
+        .iter()
+        .map(|hold| Hold {
+            name: hold.name.clone(),
+            namespaces: hold.namespaces.clone(),
+            sessions: hold.sessions.iter().filter_map(session).collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_that_cannot_be_read_holds_the_rest() {
+        let hold = AuditHold {
+            name: "case-17".to_owned(),
+            namespaces: vec!["shop".to_owned()],
+            sessions: vec!["0123456789abcdef".to_owned(), "nonsense".to_owned()],
+            reason: None,
+        };
+        let read = holds(&[hold]);
+        let session = SessionId([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
+        let expected = Hold {
+            name: "case-17".to_owned(),
+            namespaces: vec!["shop".to_owned()],
+            sessions: vec![session],
+        };
+        assert_eq!(read, [expected]);
+    }
+
+    #[test]
+    fn only_a_tombstones_name_has_a_number() {
+        assert_eq!(number_of("ts-12"), Some(12));
+        for name in ["ts-0", "ts-012", "ts-", "cp-1", "as-ts-1", "ts-+1"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}
