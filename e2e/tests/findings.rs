@@ -49,7 +49,10 @@ fn a_burst_over_many_sessions_is_one_finding() -> Result<()> {
         let sessions = sessions.as_array().context("no sessions")?;
         let mut found = 0;
         for session in sessions {
-            let id = session["id"].as_str().context("no id")?;
+            let id = session
+                .pointer("/id")
+                .and_then(serde_json::Value::as_str)
+                .context("no id")?;
             let shown = lab.plugin(&["show", id])?.ok()?;
             found += shown.matches("DenialBurst").count();
         }

@@ -1,4 +1,5 @@
 //! HTTP: a request has one meaning, which is decided on, recorded, and sent.
+#![allow(clippy::indexing_slicing)]
 
 use std::io::{Read, Write};
 use std::time::Duration;

@@ -74,10 +74,13 @@ fn every_metric_of_alerts_and_dashboard_is_one() -> Result<()> {
         ensure!(unknown.is_empty(), "{file} asks for {unknown:?}");
     }
     let dashboard: serde_json::Value = serde_json::from_str(&monitoring("dashboard.json")?)?;
-    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let panels = dashboard
+        .pointer("/panels")
+        .and_then(serde_json::Value::as_array)
+        .context("no panels")?;
     let places: BTreeSet<String> = panels
         .iter()
-        .map(|panel| panel["gridPos"].to_string())
+        .filter_map(|panel| panel.pointer("/gridPos").map(ToString::to_string))
         .collect();
     ensure!(places.len() == panels.len(), "two panels at one place");
     Ok(())

@@ -90,6 +90,11 @@ impl Base {
         }
     }
 
+    /// Seals that are gone, and that what is there may be sealed under.
+    pub(crate) fn seals(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.life.iter().flat_map(|life| life.seals.values())
+    }
+
     /// ```text
     /// number u64 · digest [32] · life option (attach u32 length and bytes · heads u64 · last head [32]
     ///     · detached flag · highest ordinal u64 · tails as in a head

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chaperone_policy::Verdict;
@@ -16,7 +15,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Frame};
 use crate::log::Log;
 use crate::record::{AttachId, Record, SessionEnd, SessionId, SessionStart};
-use crate::seal::{Keyring, Place, ShippedKeys, Unsealer};
+use crate::seal::{Place, ShippedKeys, Unsealer};
 use crate::segment::{self, relative_path};
 use crate::spool;
 use crate::store::corrupt;
@@ -95,7 +94,7 @@ impl Sessions {
     pub fn list(place: impl Into<Place>) -> Result<Vec<SessionSummary>, StoreError> {
         let place = place.into();
         let log = Log::open(&place)?;
-        let mut listing = Listing::opened_by(place.keys());
+        let mut listing = Listing::of(&place);
         for &number in &log.segments {
             let bytes = segment::load(&place, number)?;
             listing
@@ -143,9 +142,9 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub(crate) fn opened_by(keys: &Arc<Keyring>) -> Listing {
+    pub(crate) fn of(place: &Place) -> Listing {
         Listing {
-            unsealer: Unsealer::new(Arc::clone(keys)),
+            unsealer: Unsealer::of(place),
             ..Listing::default()
         }
     }
@@ -630,7 +629,7 @@ impl Iterator for Show {
 /// [`StoreError::Sealed`] where no key here opens them.
 pub fn show(place: impl Into<Place>, session: &SessionId) -> Result<Show, StoreError> {
     let place = place.into();
-    let unsealer = Unsealer::new(Arc::clone(place.keys()));
+    let unsealer = Unsealer::of(&place);
     let mut show = Show::new(Log::open(&place)?, unsealer, *session);
     if show.refill()? {
         Ok(show)

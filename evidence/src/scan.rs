@@ -212,7 +212,7 @@ pub fn recent(place: impl Into<Place>, segments: usize) -> Result<Summaries, Sto
     Ok(Summaries {
         log,
         segments,
-        listing: Listing::opened_by(place.keys()),
+        listing: Listing::of(&place),
         told: VecDeque::new(),
         finished: false,
     })
@@ -284,7 +284,7 @@ impl Frames {
     fn open(place: &Place) -> Result<Frames, StoreError> {
         let log = Log::open(place)?;
         Ok(Frames {
-            unsealer: Unsealer::new(Arc::clone(place.keys())),
+            unsealer: Unsealer::of(place),
             sealed: HashSet::new(),
             segments: log.segments.iter().rev().copied().collect(),
             log,

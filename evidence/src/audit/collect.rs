@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::certificate::Pod;
+use super::verify::LogReport;
 use super::{Entry, EntryKind, StoreCertificate};
+use crate::codec::Put;
 use crate::error::StoreError;
 use crate::frame::Hash;
 use crate::keys;
 use crate::log::LIVE;
+use crate::seal::SEALS_BEFORE;
 use crate::segment::{self, relative_path};
 use crate::store::LOG_PUBLIC;
 
@@ -76,10 +79,16 @@ pub fn write_stores(
         let gathered = stores.entry((entry.uid.clone(), entry.store)).or_default();
         gathered.take(entry, data, public);
     }
+    let removed = LogReport::new(public, true).tombstone(collected, public);
+    let bases = removed.map_or_else(Vec::new, |removed| removed.tombstone.stores);
     let mut out = Vec::with_capacity(stores.len());
     for ((uid, key), gathered) in stores {
         let folder = dir.join(uid_folder(&uid)).join(hex::encode(key));
-        out.push(gathered.write(folder, key, live(&uid))?);
+        let seals = bases
+            .iter()
+            .filter(|known| known.uid == uid && known.store == key)
+            .flat_map(|known| known.base.seals());
+        out.push(gathered.write(folder, key, live(&uid), seals)?);
     }
     Ok(out)
 }
@@ -144,11 +153,12 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn write(
+    fn write<'s>(
         mut self,
         dir: PathBuf,
         public: [u8; 32],
         live: bool,
+        seals: impl Iterator<Item = &'s Vec<u8>>,
     ) -> Result<StoreFolder, StoreError> {
         let make = |path: &Path| {
             fs::create_dir_all(path).map_err(|error| StoreError::io("create", path, error))
@@ -177,6 +187,14 @@ impl<'a> Gathered<'a> {
         }
         if live {
             put(dir.join(LIVE), b"")?;
+        }
+        let mut before = Vec::new();
+        for seal in seals {
+            before.put_len(seal.len());
+            before.put(seal);
+        }
+        if !before.is_empty() {
+            put(dir.join(SEALS_BEFORE), &before)?;
         }
         Ok(StoreFolder {
             dir,

@@ -34,7 +34,7 @@ pub(crate) use entry::{Seal, Unwrapped};
 pub use keyring::{Keyring, Place};
 pub(crate) use keyring::{SEAL_KEY, read_identities};
 pub use shipped::ShippedKeys;
-pub(crate) use unsealer::{Frames, Unsealer};
+pub(crate) use unsealer::{Frames, SEALS_BEFORE, Unsealer};
 pub(crate) use writer::{ActiveSeal, Recipients, RunKey, SealState};
 
 const SECRET_DOMAIN: &[u8] = b"chaperone seal secret v1\0";

@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{DataKey, KeyName, Keyring, Seal, Secret, ShippedKeys, Unwrapped};
-use crate::codec::Malformed;
+use super::{DataKey, KeyName, Keyring, Place, Seal, Secret, ShippedKeys, Unwrapped};
+use crate::codec::{Malformed, Reader};
 use crate::entry::SignedRun;
 use crate::record::AttachId;
+
+/// File of a store that was written out of a log: bodies of Seal entries that went under a tombstone,
+/// each after its length (u32).
+pub(crate) const SEALS_BEFORE: &str = "seals";
 
 /// Opens runs with what a keyring has.
 #[derive(Debug, Default)]
@@ -37,6 +41,19 @@ impl Unsealer {
             keys,
             ..Unsealer::default()
         }
+    }
+
+    /// For those who only read a store: with the seals too that are gone from it under a tombstone.
+    pub(crate) fn of(place: &Place) -> Unsealer {
+        let mut unsealer = Unsealer::new(Arc::clone(place.keys()));
+        let path = place.as_path().join(SEALS_BEFORE);
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let mut r = Reader::new(&bytes);
+        while let Ok(body) = r.bytes() {
+            // One that does not hold opens nothing; verify says so.
+            drop(unsealer.take_body(body));
+        }
+        unsealer
     }
 
     /// One that opens what this process has shipped itself.

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::Recorder;
+use crate::audit::collect::write_stores;
+use crate::audit::verify;
+use crate::clock::SystemEntropy;
 use crate::support::{allowed, closed, outcome, shipped, start};
+use crate::verify::Level;
+use crate::{Identity, Keyring, Place, Recorder, Sessions};
 use chaperone_policy::Durability;
 
 /// What the leader does before it removes anything: the tombstone of all up to a checkpoint.
@@ -453,4 +457,42 @@ async fn a_store_with_a_hole_does_not_keep_the_log_from_being_cut() {
         .filter(|known| known.missing > 0)
         .count();
     assert_eq!(missing, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_under_a_seal_that_is_gone_opens_still() {
+    let auditor = Identity::generate(&SystemEntropy).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::new();
+    let recorder = attach(dir.path());
+    recorder.seal_for(&[auditor.recipient()]);
+    let mut sessions = Vec::new();
+    for at in 0..2 {
+        let mut session = recorder.begin(start(at)).unwrap();
+        let permit = allowed(&mut session, "SELECT 1", Durability::Written).await;
+        session.outcome(outcome(permit.sequence())).unwrap();
+        sessions.push(session);
+        shipped(&recorder).await;
+        cluster.ship(1, dir.path());
+        cluster.checkpoint();
+    }
+    for session in sessions {
+        session.end(closed()).await.unwrap();
+    }
+    detach(&recorder).await;
+    cluster.ship(1, dir.path());
+    cluster.checkpoint();
+    cluster.bury(1, Vec::new());
+    // Who has no key sees that it is whole, and who has it what is in it.
+    assert_eq!(cluster.holds().report.level, Level::Outer);
+    let (ring, written) = (Keyring::new(vec![auditor]), tempfile::tempdir().unwrap());
+    let public = cluster.key.public();
+    let folders = write_stores(&cluster.collected, public, written.path(), &|_| false).unwrap();
+    let report = verify::verify(&cluster.collected, &folders, public, true, &ring, None).unwrap();
+    assert!(report.report.ok(), "{:#?}", report.report.breaks);
+    assert_eq!(report.report.level, Level::Full);
+    let listed = Sessions::list(Place::new(&folders[0].dir, &ring)).unwrap();
+    assert_eq!(listed.len(), 1, "the first began in what is gone");
+    assert!(!listed[0].sealed);
+    assert_eq!(listed[0].allowed, 1);
 }
