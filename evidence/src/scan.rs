@@ -71,7 +71,7 @@ impl std::fmt::Debug for Scan {
 ///
 /// # Errors
 /// Where the folder holds no evidence or cannot be read.
-pub fn scan(place: impl Into<Place>) -> Result<Scan, StoreError> {
+pub fn scan<P: Into<Place>>(place: P) -> Result<Scan, StoreError> {
     Ok(Scan {
         source: Frames::open(&place.into())?,
         open: HashMap::new(),
@@ -197,7 +197,7 @@ impl std::fmt::Debug for Summaries {
 ///
 /// # Errors
 /// Where the folder holds no evidence or cannot be read.
-pub fn summaries(place: impl Into<Place>) -> Result<Summaries, StoreError> {
+pub fn summaries<P: Into<Place>>(place: P) -> Result<Summaries, StoreError> {
     recent(place, usize::MAX)
 }
 

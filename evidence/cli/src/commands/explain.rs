@@ -324,7 +324,6 @@ fn http_rules(methods_of: BTreeMap<(&str, &str), BTreeSet<&str>>) -> Vec<HttpRul
                 methods: methods.iter().map(|method| (*method).to_owned()).collect(),
                 hosts: vec![host.to_owned()],
                 paths: paths.to_vec(),
-                ..HttpRule::default()
             });
         }
     }

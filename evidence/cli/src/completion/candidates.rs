@@ -36,11 +36,9 @@ pub(crate) fn sessions() -> Vec<CompletionCandidate> {
                 .collect()
         }
         // The log would have to be fetched whole; these are its newest as resources.
-        Some(source @ Source::Cluster(..)) => names::<Session>(&source)
-            .into_iter()
-            .map(|(name, namespace)| (name, namespace))
-            .take(MOST)
-            .collect(),
+        Some(source @ Source::Cluster(..)) => {
+            names::<Session>(&source).into_iter().take(MOST).collect()
+        }
         None => Vec::new(),
     };
     newest.insert(0, ("last".to_owned(), "the newest session".to_owned()));

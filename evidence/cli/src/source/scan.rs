@@ -34,7 +34,7 @@ impl Evidence {
     /// Each session once it is known whole. Of a store those that ended come in the order in which
     /// they did, then the others.
     pub(crate) fn summaries(&self) -> impl Iterator<Item = Result<Found, CliError>> {
-        self.found(|dir| summaries(dir))
+        self.found(summaries::<Place>)
     }
 
     /// Some of the newest sessions, read fast: for suggestions, not for answers.
@@ -44,7 +44,7 @@ impl Evidence {
 
     /// Every record but the streams', in the order of each store.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<Scanned, CliError>> {
-        self.each::<Scan, _>(|dir| scan(dir))
+        self.each::<Scan, _>(scan::<Place>)
             .map(|item| item.map(|(_, scanned)| scanned))
     }
 

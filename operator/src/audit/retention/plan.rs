@@ -199,10 +199,9 @@ impl Retention<'_> {
             .buffered(AT_ONCE);
         while let Some((name, leaves, found)) = reads.next().await {
             // One that somebody took away, or changed, tells nothing of its store.
-            let entries = match found?.map(|found| found.0) {
-                Some(Ok(found)) => entries(found.spec),
-                Some(Err(_)) | None => Vec::new(),
-            };
+            let entries = found?
+                .and_then(|found| found.0.ok())
+                .map_or_else(Vec::new, |found| entries(found.spec));
             let made = listed.get(&name).map(|seen| seen.created.as_second());
             let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
             cut.segment(named.number, made, leaves, &entries);

@@ -103,7 +103,7 @@ impl Observed {
         }
         let ran = matches!(decision.verdict, "Allow" | "Observe");
         let lacked = matches!(decision.reason, "NotCovered" | "NoPolicy");
-        if !ran && !(denied && lacked) {
+        if !(ran || denied && lacked) {
             return;
         }
         self.times += 1;
