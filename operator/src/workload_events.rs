@@ -4,6 +4,7 @@
 //! A queue of bounded length and one sender: nobody waits for an Event, and a storm of them loses
 //! some instead of holding memory.
 
+use chaperone_approvals::escape::escape_line;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -69,9 +70,11 @@ impl Announcer {
     }
 }
 
-/// No longer than an Event's note may be.
+/// On one line, no longer than an Event's note may be, and nothing in it hides or moves text: an agent
+/// chooses the names that it asks for.
 pub(crate) fn note(text: &str) -> String {
-    text.chars().take(LONGEST_NOTE).collect()
+    let escaped = escape_line(&text.chars().take(LONGEST_NOTE).collect::<String>());
+    escaped.chars().take(LONGEST_NOTE).collect()
 }
 
 async fn publish(

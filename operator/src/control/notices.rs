@@ -116,11 +116,13 @@ mod tests {
         );
         let odd = Notice {
             reason: "Not\nCovered \u{202e}".into(),
-            detail: "x".repeat(5000),
+            detail: format!("\u{1b}[2J\u{202e}{}", "x".repeat(5000)),
             ..notice
         };
         let event = announcement(&pod, &odd).event;
         assert_eq!(event.reason, "NotCovered");
-        assert_eq!(event.note.unwrap().len(), 1024);
+        let note = event.note.unwrap();
+        assert_eq!(note.len(), 1024);
+        assert!(note.contains(r"\u{1b}[2J\u{202e}xx"), "{note}");
     }
 }

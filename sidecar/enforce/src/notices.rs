@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Kinds and reasons that wait at once; there are fewer reasons than that.
 const MOST: usize = 64;
+/// Longest detail, in characters: a statement can hold a name of any length.
+const LONGEST: usize = 512;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +44,10 @@ pub struct Notices(Mutex<BTreeMap<(NoticeKind, String, String), Notice>>);
 
 impl Notices {
     /// One more. Past a bound those of other reasons are only counted by the metrics.
-    pub(crate) fn add(&self, notice: Notice) {
+    pub(crate) fn add(&self, mut notice: Notice) {
+        if let Some((end, _)) = notice.detail.char_indices().nth(LONGEST) {
+            notice.detail.truncate(end);
+        }
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (
             notice.kind,
@@ -102,6 +107,11 @@ mod tests {
         notices.put_back(taken);
         notices.add(denied("NotCovered", "c"));
         assert_eq!(notices.take()[0].count, 3);
+        notices.add(Notice {
+            detail: "é".repeat(5000),
+            ..denied("NotCovered", "c")
+        });
+        assert_eq!(notices.take()[0].detail.chars().count(), LONGEST);
         for reason in 0..2 * MOST {
             notices.add(denied(&reason.to_string(), "d"));
         }
