@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::source::{Evidence, Found, Scratch, Source};
 
 /// How long what was just recorded may take into the signed log.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
