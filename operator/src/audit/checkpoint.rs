@@ -3,6 +3,7 @@
 use chaperone_crds::{AuditCheckpointSpec, CheckpointedSegment};
 use chaperone_evidence::audit::{LogKey, Note, Tree, digest};
 
+use super::api::numbered;
 use super::entry::{Hash, hash};
 
 /// The log up to a checkpoint.
@@ -159,8 +160,7 @@ pub(super) fn name_of(number: u64) -> String {
 
 /// The number in a checkpoint's name, if it is one, written as [`name_of`] does.
 pub(super) fn number_of(name: &str) -> Option<u64> {
-    let number: u64 = name.strip_prefix("cp-")?.parse().ok()?;
-    (number > 0 && name_of(number) == name).then_some(number)
+    numbered("cp-", name)
 }
 
 #[cfg(test)]

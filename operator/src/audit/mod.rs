@@ -13,6 +13,7 @@
 //!   other reads it and goes on from it too. What was signed and not created is signed for nobody.
 //! - Evidence is removed by the retention alone, and never before the log says so.
 
+mod api;
 mod checkpoint;
 mod entry;
 mod ingest;

@@ -25,8 +25,9 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use super::api::{ApiError, in_time, numbered};
 use super::ledger::Seen;
 use super::log_key::{LogKeyError, LogKeys};
 use super::quota::{Level, level};
@@ -40,8 +41,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause where nothing is old enough yet.
 const STUCK: Duration = Duration::from_secs(30);
-/// Longest wait for one answer of the API server.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects of one page of metadata.
 const PAGE: u32 = 500;
 
@@ -57,10 +56,8 @@ pub(super) struct Removal {
 /// Why nothing was removed this time.
 #[derive(Debug, thiserror::Error)]
 enum RetentionError {
-    #[error("the API server: {0}")]
-    Api(#[from] kube::Error),
-    #[error("the API server gave no answer in time")]
-    TimedOut,
+    #[error(transparent)]
+    Api(#[from] ApiError),
     #[error(transparent)]
     Key(#[from] LogKeyError),
     /// Somebody changed what the log is made of.
@@ -266,8 +263,7 @@ fn name_of(number: u64) -> String {
 
 /// The number in such a name, if it is one, written as [`name_of`] does.
 fn number_of(name: &str) -> Option<u64> {
-    let number: u64 = name.strip_prefix("ts-")?.parse().ok()?;
-    (number > 0 && name_of(number) == name).then_some(number)
+    numbered("ts-", name)
 }
 
 fn removed(name: &str, tombstone: &Tombstone) -> AuditRemoved {
@@ -278,14 +274,5 @@ fn removed(name: &str, tombstone: &Tombstone) -> AuditRemoved {
         checkpoint: tombstone.checkpoint,
         segments: tombstone.segments,
         entries: tombstone.entries,
-    }
-}
-
-async fn in_time<T>(
-    answer: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, RetentionError> {
-    match timeout(DEADLINE, answer).await {
-        Ok(answered) => Ok(answered?),
-        Err(_) => Err(RetentionError::TimedOut),
     }
 }

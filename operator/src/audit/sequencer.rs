@@ -22,9 +22,10 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::BYTES_ANNOTATION;
+use super::api::{ApiError, in_time};
 use super::checkpoint::{Tip, TipError, name_of, number_of};
 use super::entry::{Hash, Unsound, leaves};
 use super::ledger::{Ledger, Seen, Sizes};
@@ -41,8 +42,6 @@ const MOST_LEAVES: usize = 8000;
 const PAGE: u32 = 16;
 /// Segments that are read at once; each has up to 1.2 MiB.
 const AT_ONCE: usize = 4;
-/// Longest wait for one answer of the API server.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// Pause before a term that could not begin is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long a log is left alone that cannot go on, before it is looked at anew.
@@ -63,11 +62,8 @@ pub(super) struct Progress {
 #[derive(Debug, thiserror::Error)]
 enum SequencerError {
     /// The API server failed us.
-    #[error("the API server: {0}")]
-    Api(#[from] kube::Error),
-    /// It gave no answer in time.
-    #[error("the API server gave no answer in time")]
-    TimedOut,
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// There is no key.
     #[error(transparent)]
     Key(#[from] LogKeyError),
@@ -245,13 +241,13 @@ impl<'a> Sequencer<'a> {
         let params = PostParams::default();
         match in_time(self.checkpoints.create(&params, &made)).await {
             Ok(_) => Ok(Some((next, made.spec))),
-            Err(SequencerError::Api(kube::Error::Api(status))) if status.is_already_exists() => {
+            Err(ApiError::Failed(kube::Error::Api(status))) if status.is_already_exists() => {
                 let found = in_time(self.checkpoints.get(&name_of(number))).await?;
                 let next = tip.followed_by(&found.spec, key.public()).map_err(cannot)?;
                 tracing::info!(number, "another made this checkpoint; going on from it");
                 Ok(Some((next, found.spec)))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -405,14 +401,5 @@ pub(super) fn seen(metadata: &ObjectMeta) -> Seen {
     Seen {
         created: created.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         bytes: bytes.unwrap_or_default(),
-    }
-}
-
-async fn in_time<T>(
-    answer: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, SequencerError> {
-    match timeout(DEADLINE, answer).await {
-        Ok(answered) => Ok(answered?),
-        Err(_) => Err(SequencerError::TimedOut),
     }
 }

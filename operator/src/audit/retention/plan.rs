@@ -14,10 +14,11 @@ use k8s_openapi::ByteString;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
+use super::super::api::in_time;
 use super::super::checkpoint;
 use super::super::entry::header;
 use super::super::ingest;
-use super::{Known, Retention, RetentionError, in_time, name_of, number_of};
+use super::{Known, Retention, RetentionError, name_of, number_of};
 
 /// Share of the quota, in percent, below which nothing more goes.
 const DOWN_TO: u64 = 60;

@@ -10,8 +10,9 @@ use kube::api::DeleteParams;
 
 use chaperone_crds::audit_store::NAMESPACE;
 
+use super::super::api::{ApiError, in_time};
 use super::super::checkpoint;
-use super::{Known, Retention, RetentionError, in_time};
+use super::{Known, Retention, RetentionError};
 
 /// Objects that are deleted at once.
 const AT_ONCE: usize = 8;
@@ -86,7 +87,7 @@ where
 {
     match in_time(api.delete(name, &DeleteParams::default())).await {
         Ok(_) => Ok(()),
-        Err(RetentionError::Api(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+        Err(ApiError::Failed(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
