@@ -87,19 +87,10 @@ pub(super) async fn run_one(agent: &Arc<Agent>, guard: Guard<Stream>) {
         .max_headers(crate::guard::MAX_FIELDS)
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut drain = agent.drain.clone();
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = drain.started() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                result = connection.as_mut() => result,
-                () = drain.expired() => return,
-            }
-        }
-    };
-    told(result);
+    until_drained(agent, connection, |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
 }
 
 pub(super) async fn run_two(agent: &Arc<Agent>, stream: Stream, read: Vec<u8>) {
@@ -112,22 +103,30 @@ pub(super) async fn run_two(agent: &Arc<Agent>, stream: Stream, read: Vec<u8>) {
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(Prefixed { read, stream }), service);
+    until_drained(agent, connection, |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
+}
+
+/// Serves a connection to its end. Once the sidecar drains, it takes no other request, and is left
+/// when the drain's time is over.
+async fn until_drained<C>(agent: &Agent, connection: C, close: impl FnOnce(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
     let mut connection = pin!(connection);
     let mut drain = agent.drain.clone();
     let result = tokio::select! {
         result = connection.as_mut() => result,
         _ = drain.started() => {
-            connection.as_mut().graceful_shutdown();
+            close(connection.as_mut());
             tokio::select! {
                 result = connection.as_mut() => result,
                 () = drain.expired() => return,
             }
         }
     };
-    told(result);
-}
-
-fn told(result: hyper::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "an agent's connection ended");
     }

@@ -364,6 +364,21 @@ impl Relay<'_> {
         Ok(())
     }
 
+    /// Begins the answer to the agent.
+    fn send(&mut self, status: StatusCode, fields: HeaderMap, body: Body) -> Result<(), Stop> {
+        let mut answer = Response::new(body);
+        *answer.status_mut() = status;
+        *answer.headers_mut() = fields;
+        let sent = self
+            .answer_to
+            .take()
+            .is_some_and(|answer_to| answer_to.send(answer).is_ok());
+        match sent {
+            true => Ok(()),
+            false => Err(Stop::Gone),
+        }
+    }
+
     async fn answer(
         &mut self,
         flow: &mut Flow,
@@ -426,16 +441,7 @@ impl Relay<'_> {
                 (Some(to), body)
             }
         };
-        let mut answer = Response::new(body);
-        *answer.status_mut() = status;
-        *answer.headers_mut() = fields;
-        let sent = self
-            .answer_to
-            .take()
-            .is_some_and(|answer_to| answer_to.send(answer).is_ok());
-        if !sent {
-            return Err(Stop::Gone);
-        }
+        self.send(status, fields, body)?;
         let Some(to) = to else {
             return Ok(());
         };
@@ -632,16 +638,7 @@ impl Relay<'_> {
             fields.insert("upgrade", protocol.clone());
         }
         self.write_head(flow, response.status(), &fields, false)?;
-        let mut answer = Response::new(Body::default());
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = fields;
-        let sent = self
-            .answer_to
-            .take()
-            .is_some_and(|answer_to| answer_to.send(answer).is_ok());
-        if !sent {
-            return Err(Stop::Gone);
-        }
+        self.send(response.status(), fields, Body::default())?;
         let (Ok(agent), Ok(target)) = (agent.await, target.await) else {
             return Err(Stop::Gone);
         };
