@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chaperone_crds::{
     CaSource, ConditionReason, Connection, DEFAULT_HTTP_LISTEN_PORT, DEFAULT_POSTGRES_LISTEN_PORT,
-    HttpTarget, LISTEN_PORT_ANNOTATION, PostgresTarget,
+    HttpTarget, KeyRef, LISTEN_PORT_ANNOTATION, PostgresTarget,
 };
 
 use super::resources::qualify;
@@ -122,17 +122,12 @@ fn http(
     problems: &mut Vec<Problem>,
 ) {
     if let Some(credential) = &target.credential {
-        let reference = &credential.secret;
-        let found = manifests.secrets.get(&here(connection, &reference.name));
-        let keys = found.map(|values| values.keys().cloned().collect());
-        let path = "spec.http.credential.secret";
         problems.extend(key_of(
             "Secret",
             connection,
-            &reference.name,
-            &reference.key,
-            keys,
-            path,
+            &credential.secret,
+            &manifests.secrets,
+            "spec.http.credential.secret",
         ));
     }
     ca(
@@ -153,28 +148,20 @@ fn ca(
 ) {
     if let Some(CaSource { config_map, secret }) = source {
         if let Some(reference) = config_map {
-            let found = manifests
-                .config_maps
-                .get(&here(connection, &reference.name));
-            let keys = found.map(|values| values.keys().cloned().collect());
             problems.extend(key_of(
                 "ConfigMap",
                 connection,
-                &reference.name,
-                &reference.key,
-                keys,
+                reference,
+                &manifests.config_maps,
                 &format!("{path}.configMap"),
             ));
         }
         if let Some(reference) = secret {
-            let found = manifests.secrets.get(&here(connection, &reference.name));
-            let keys = found.map(|values| values.keys().cloned().collect());
             problems.extend(key_of(
                 "Secret",
                 connection,
-                &reference.name,
-                &reference.key,
-                keys,
+                reference,
+                &manifests.secrets,
                 &format!("{path}.secret"),
             ));
         }
@@ -182,17 +169,18 @@ fn ca(
 }
 
 /// A reference to one key, whose resource or key may be missing.
-fn key_of(
+fn key_of<V>(
     kind: &str,
     connection: &Located<Connection>,
-    name: &str,
-    key: &str,
-    keys: Option<BTreeSet<String>>,
+    KeyRef { name, key }: &KeyRef,
+    all: &BTreeMap<ResourceName, BTreeMap<String, V>>,
     path: &str,
 ) -> Option<Problem> {
-    let (field, message) = match keys {
+    let (field, message) = match all.get(&here(connection, name)) {
         None => ("name", no_such(kind, connection, name)),
-        Some(keys) if !keys.contains(key) => ("key", format!("{kind} {name:?} has no key {key:?}")),
+        Some(values) if !values.contains_key(key.as_str()) => {
+            ("key", format!("{kind} {name:?} has no key {key:?}"))
+        }
         Some(_) => return None,
     };
     let path = format!("{path}.{field}");
