@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::certificate::Pod;
-use super::verify::LogReport;
+use super::removed::newest_tombstone;
 use super::{Entry, EntryKind, StoreCertificate};
 use crate::codec::Put;
 use crate::error::StoreError;
@@ -79,7 +79,7 @@ pub fn write_stores(
         let gathered = stores.entry((entry.uid.clone(), entry.store)).or_default();
         gathered.take(entry, data, public);
     }
-    let removed = LogReport::new(public, true).tombstone(collected, public);
+    let (removed, _) = newest_tombstone(collected, public);
     let bases = removed.map_or_else(Vec::new, |removed| removed.tombstone.stores);
     let mut out = Vec::with_capacity(stores.len());
     for ((uid, key), gathered) in stores {

@@ -34,37 +34,47 @@ impl Removed {
     }
 }
 
+/// The newest tombstone that the log bears out; the segment of every other one that is not the log
+/// key's, or says what is not so, and why.
+pub(super) fn newest_tombstone(
+    collected: &Collected,
+    public: &[u8; 32],
+) -> (Option<Removed>, Vec<(String, String)>) {
+    let (mut signed, mut untrue) = (Vec::new(), Vec::new());
+    for (name, entries) in &collected.segments {
+        for (entry, data) in entries {
+            if entry.kind != EntryKind::Tombstone {
+                continue;
+            }
+            let name = name.clone();
+            match opened(entry, data, public) {
+                Ok(tombstone) => signed.push(Removed { name, tombstone }),
+                Err(why) => untrue.push((name, why)),
+            }
+        }
+    }
+    signed.sort_by_key(|removed| std::cmp::Reverse(removed.tombstone.number));
+    for removed in signed {
+        match borne_out(&removed, collected) {
+            Ok(()) => return (Some(removed), untrue),
+            Err(why) => untrue.push((removed.name, why)),
+        }
+    }
+    (None, untrue)
+}
+
 impl LogReport {
-    /// The newest tombstone that the log bears out. Every other one that is not the log key's, or
-    /// says what is not so, is a break.
+    /// The newest tombstone that the log bears out. Every one that is not so is a break.
     pub(super) fn tombstone(
         &mut self,
         collected: &Collected,
         public: &[u8; 32],
     ) -> Option<Removed> {
-        let mut signed: Vec<Removed> = Vec::new();
-        for (name, entries) in &collected.segments {
-            for (entry, data) in entries {
-                if entry.kind != EntryKind::Tombstone {
-                    continue;
-                }
-                match opened(entry, data, public) {
-                    Ok(tombstone) => signed.push(Removed {
-                        name: name.clone(),
-                        tombstone,
-                    }),
-                    Err(why) => self.untrue(name, why),
-                }
-            }
+        let (removed, untrue) = newest_tombstone(collected, public);
+        for (name, why) in untrue {
+            self.untrue(&name, why);
         }
-        signed.sort_by_key(|removed| std::cmp::Reverse(removed.tombstone.number));
-        for removed in signed {
-            match borne_out(&removed, collected) {
-                Ok(()) => return Some(removed),
-                Err(why) => self.untrue(&removed.name, why),
-            }
-        }
-        None
+        removed
     }
 
     fn untrue(&mut self, name: &str, why: String) {
