@@ -414,7 +414,7 @@ impl Session {
 
     /// A command has ended with so many rows, of which so many values were masked.
     pub fn passed(&mut self, rows: u64, masked: u64) {
-        let shared = Arc::clone(&self.shared);
+        let shared = &self.shared;
         shared.metrics.passed(&shared.connection, rows, masked);
         let findings = self.policy.findings();
         let unusual = shared.deviations.rows(rows, findings);

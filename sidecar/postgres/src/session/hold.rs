@@ -61,7 +61,7 @@ impl Engine<'_> {
             Verdict::Deny => Authorised::Denied(self.flow.refuse(decision, command).await),
             Verdict::Allow | Verdict::Observe => {
                 let pass = if Self::joins_staged(frame) {
-                    self.flow.stage(decision, command).map(Pass::Settled)
+                    self.flow.stage(decision, command).map(Pass::Staged)
                 } else {
                     self.flow.permit(decision, command).await.map(Pass::Now)
                 };

@@ -23,7 +23,7 @@ pub(crate) enum Pass {
     /// Its record is durable.
     Now(Permit),
     /// Its record is made.
-    Settled(Staged),
+    Staged(Staged),
 }
 
 impl Pass {
@@ -31,7 +31,7 @@ impl Pass {
     pub(crate) fn intent(&self) -> u64 {
         match self {
             Pass::Now(permit) => permit.sequence(),
-            Pass::Settled(staged) => staged.sequence(),
+            Pass::Staged(staged) => staged.sequence(),
         }
     }
 }
@@ -50,7 +50,7 @@ impl Engine<'_> {
     pub(crate) fn pass(&mut self, pass: Pass, frame: &Frame) -> Result<(), Fault> {
         let sent = match pass {
             Pass::Now(permit) => self.target.forward(permit, &frame.raw),
-            Pass::Settled(staged) => {
+            Pass::Staged(staged) => {
                 if !self.target.is_staging() {
                     self.before_staged = Some(BeforeStaged {
                         replies: self.expected.len(),
