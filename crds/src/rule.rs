@@ -154,29 +154,46 @@ string_enum! {
     }
 }
 
-/// Requests to a Kubernetes API. A list that is absent matches everything of its kind.
+/// Requests to a Kubernetes API. A list that is absent matches everything of its kind. What an
+/// Allow or RequireApproval of a policy covers by `*` or by an absent list never includes running
+/// commands, tunnels, tokens, acting as someone else, raising rights and Secrets, nor other API
+/// groups than Kubernetes' own: those only by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct KubernetesRule {
-    /// Verbs as RBAC has them.
+    /// Verbs as RBAC has them, in small letters; `*` stands for every one but `approve`, `attest`,
+    /// `bind`, `escalate`, `impersonate` and `sign`. Running a command, attaching and forwarding a
+    /// port are `create`, whatever the client's request is.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63)))]
     pub verbs: Vec<String>,
-    /// API groups; the core group is the empty string.
+    /// API groups; the core group is the empty string, and `*` stands for any text. Without any,
+    /// those of Kubernetes itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), inner(length(max = 253)))]
     pub groups: Vec<String>,
-    /// Resources, with subresources as `pods/exec`.
+    /// Resources in the plural, with subresources as `pods/exec`; `*` stands for any text. `*`
+    /// alone has the subresources log, resize, scale and status with it, and no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
     pub resources: Vec<String>,
-    /// Namespaces.
+    /// Namespaces; `*` stands for any text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
     pub namespaces: Vec<String>,
-    /// Object names.
+    /// Object names; `*` stands for any text. A request that names no object, such as a list or a
+    /// create, is covered only without this list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
     pub names: Vec<String>,
+    /// Paths that are no resource, such as `/metrics`, with the method in small letters as verb;
+    /// `*` stands for any text. Discovery needs no rule while `catalog` is Allow.
+    #[serde(
+        default,
+        rename = "nonResourceURLs",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
+    pub non_resource_urls: Vec<String>,
 }
 
 /// HTTP requests. A list that is absent matches everything of its kind.

@@ -3,6 +3,10 @@
 /// What a redacted value is replaced by.
 pub const MARK: &str = "[masked]";
 
+/// What [`MARK`] and all that begins like it are in base64 (RFC 4648, section 4), as values of
+/// Secrets are written.
+const ENCODED_MARKS: [&str; 2] = ["W21hc2tlZF0", "W21hc2tlZCB"];
+
 /// What a hashed value begins with; 22 characters of unpadded base64url follow (RFC 4648, 5).
 pub const HASH_PREFIX: &str = "h:";
 
@@ -15,7 +19,10 @@ pub(crate) const HASH_CHARACTERS: usize = 22;
 /// A partial mask (`****1234`) is recognised only by the session that sent it, not here: it has
 /// no form of its own.
 pub fn carries_mark(value: &str) -> bool {
-    carries_redaction(value) || is_hash(value) || json_string(value).is_some_and(is_hash)
+    carries_redaction(value)
+        || is_hash(value)
+        || json_string(value).is_some_and(is_hash)
+        || ENCODED_MARKS.iter().any(|mark| value.contains(mark))
 }
 
 fn carries_redaction(value: &str) -> bool {
@@ -58,6 +65,7 @@ mod tests {
             "[masked EmailAddress]",
             "x [masked Email #1] y",
             "[masked [masked x]",
+            "{\"password\":\"W21hc2tlZF0=\"}",
             "h:AAAAAAAAAAAAAAAAAAAAAA",
             "h:ab-_0123456789ABCDEFab",
             "\"h:AAAAAAAAAAAAAAAAAAAAAA\"",

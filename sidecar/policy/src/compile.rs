@@ -9,9 +9,10 @@ use chaperone_crds as crds;
 use crate::condition::{Condition, Dialect};
 use crate::http::Requests;
 use crate::json_path::JsonPath;
+use crate::kubernetes::Resources;
 use crate::masking::MaskingRule;
 use crate::pattern::{self, Glob};
-use crate::rule::{EffectSet, Objects, Rule};
+use crate::rule::{EffectSet, Objects, On, Rule};
 use crate::{
     Action, ApprovalRule, ColumnMask, Detector, Durability, Effect, Findings, Limits, OnFinding,
     Predicates, RuleRef, Strategy, Typed,
@@ -149,29 +150,40 @@ impl Compiler {
             ..self.reference.clone()
         };
         let approval = self.approval(&format!("{path}.approval"), rule, &reference);
-        let dialect = match rule.http {
-            Some(_) => Dialect::Http,
-            None => Dialect::Sql,
+        let dialect = match (&rule.http, &rule.kubernetes) {
+            (Some(_), _) => Dialect::Http,
+            (None, Some(_)) => Dialect::Kubernetes,
+            (None, None) => Dialect::Sql,
         };
         let condition = rule.when.as_deref().and_then(|text| {
             Condition::compile(text, dialect)
                 .map_err(|error| self.refuse(format!("{path}.when"), error))
                 .ok()
         });
-        if let Some(http) = &rule.http {
+        let on = if let Some(http) = &rule.http {
+            On::Http(Requests::compile(http, &mut |list, message| {
+                self.refuse(format!("{path}.http.{list}"), message);
+            }))
+        } else if let Some(kubernetes) = &rule.kubernetes {
+            let restricts = action == Action::Deny || self.guardrail;
+            let refuse = &mut |list: String, message: String| {
+                self.refuse(format!("{path}.kubernetes.{list}"), message);
+            };
+            On::Kubernetes(Resources::compile(kubernetes, restricts, refuse))
+        } else {
+            On::Sql
+        };
+        if !matches!(on, On::Sql) {
             if self.guardrail && action == Action::Allow {
                 self.refuse(format!("{path}.action"), GUARDRAIL_ALLOW);
             }
-            let requests = Requests::compile(http, &mut |list, message| {
-                self.refuse(format!("{path}.http.{list}"), message);
-            });
             return Some(Rule {
                 reference,
                 guardrail: self.guardrail,
                 action,
                 effects: EffectSet::default(),
                 objects: Objects::default(),
-                requests: Some(requests),
+                on,
                 condition,
                 approval,
                 durability: rule.durability.map(durability_of),
@@ -206,7 +218,7 @@ impl Compiler {
             action,
             effects,
             objects,
-            requests: None,
+            on: On::Sql,
             condition,
             approval,
             durability: rule.durability.map(durability_of),
@@ -447,6 +459,7 @@ impl Compiler {
                     crds::Typed::Null => Typed::Null,
                     crds::Typed::Zero => Typed::Zero,
                 },
+                base64: false,
                 predicates: match entry.predicates {
                     crds::Predicates::Equality => Predicates::Equality,
                     crds::Predicates::Allow => Predicates::Allow,

@@ -6,11 +6,18 @@
 //! subject    {namespace, serviceAccount, purpose, labels, delegate?: {username, groups, claims}}
 //! operation  {command, parameters, effects, relations, verb}        rules on SQL
 //! request    {method, host, path, query, headers, json?}             rules on HTTP
+//! request    {verb, group, version, resource, subresource, namespace, name, path, query,
+//!             command, patch}                                       rules on Kubernetes
+//! object     what is written, or null                                rules on Kubernetes
 //! ```
 //!
 //! `request.query` maps each name to the list of its values, `request.headers` each name in small
 //! letters to its value, all of them joined by `, ` where it came several times. `request.json` is
 //! absent where the body is not JSON.
+//!
+//! Of a request to Kubernetes, `object` is the object, or the patch as it is written: a map, or the
+//! list of operations where `request.patch == 'json'`. `request.command` is the list of a command's
+//! words where one is run.
 //!
 //! `delegate` is absent where the agent presented no token: `has(subject.delegate)` tells.
 //! Only the fields an expression names are built; which those are is worked out when it loads.
@@ -23,8 +30,12 @@ use std::sync::{Arc, LazyLock};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
 use self::check::Walk;
-use self::variables::{operation_value, request_value, subject_value};
-use crate::{Access, Delegate, Effect, Object, Operation, Protocol, Request, Subject, Workload};
+use self::variables::{
+    api_request_value, json_value, operation_value, request_value, subject_value,
+};
+use crate::{
+    Access, ApiRequest, Delegate, Effect, Object, Operation, Protocol, Request, Subject, Workload,
+};
 
 /// Longest expression in bytes.
 const MAX_LENGTH: usize = 1024;
@@ -51,6 +62,19 @@ const SUBJECT_FIELDS: [&str; 5] = [
 ];
 const OPERATION_FIELDS: [&str; 5] = ["command", "parameters", "effects", "relations", "verb"];
 const REQUEST_FIELDS: [&str; 6] = ["method", "host", "path", "query", "headers", "json"];
+const API_REQUEST_FIELDS: [&str; 11] = [
+    "verb",
+    "group",
+    "version",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "path",
+    "query",
+    "command",
+    "patch",
+];
 const DELEGATE_FIELDS: [&str; 3] = ["username", "groups", "claims"];
 
 /// Optional values are off: an absent field must be an error or tested with `has`.
@@ -70,7 +94,7 @@ pub(crate) enum ConditionError {
     Unchecked(String),
     #[error("the condition does not parse: {0}")]
     Syntax(String),
-    #[error("`{0}` is not declared; a condition may use `subject` and `{1}`")]
+    #[error("`{0}` is not declared; a condition may use `subject` and {1}")]
     UndeclaredVariable(String, &'static str),
     #[error("`{parent}` has no field `{field}`; it has {allowed}")]
     UndeclaredField {
@@ -95,13 +119,16 @@ pub(crate) enum Dialect {
     Sql,
     /// `request`.
     Http,
+    /// `request` and `object`.
+    Kubernetes,
 }
 
 impl Dialect {
-    fn variable(self) -> &'static str {
+    fn variables(self) -> &'static str {
         match self {
-            Dialect::Sql => "operation",
-            Dialect::Http => "request",
+            Dialect::Sql => "`operation`",
+            Dialect::Http => "`request`",
+            Dialect::Kubernetes => "`request` and `object`",
         }
     }
 }
@@ -111,15 +138,17 @@ impl Dialect {
 pub(crate) struct Condition {
     program: Program,
     needs: Needs,
+    dialect: Dialect,
 }
 
 /// Which fields the expression reads: bit n is the nth of `SUBJECT_FIELDS`, `OPERATION_FIELDS`,
-/// `REQUEST_FIELDS`.
+/// and of the protocol's fields of `request`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Needs {
-    subject: u8,
-    operation: u8,
-    request: u8,
+    subject: u16,
+    operation: u16,
+    request: u16,
+    object: bool,
 }
 
 impl Needs {
@@ -134,9 +163,13 @@ impl Needs {
     fn has_request(self, field: &str) -> bool {
         has(self.request, &REQUEST_FIELDS, field)
     }
+
+    fn has_api_request(self, field: &str) -> bool {
+        has(self.request, &API_REQUEST_FIELDS, field)
+    }
 }
 
-fn has(bits: u8, fields: &[&str], field: &str) -> bool {
+fn has(bits: u16, fields: &[&str], field: &str) -> bool {
     fields
         .iter()
         .position(|known| *known == field)
@@ -177,14 +210,22 @@ impl Condition {
         let mut walk = Walk::new(dialect);
         walk.expression(program.expression(), 0)?;
         let needs = walk.needs;
-        let condition = Condition { program, needs };
+        let condition = Condition {
+            program,
+            needs,
+            dialect,
+        };
         condition.try_on_sample(dialect)?;
         Ok(condition)
     }
 
     /// Whether the body of a request has to be read before this can be asked.
     pub(crate) fn reads_json(&self) -> bool {
-        self.needs.has_request("json")
+        match self.dialect {
+            Dialect::Sql => false,
+            Dialect::Http => self.needs.has_request("json"),
+            Dialect::Kubernetes => self.needs.object,
+        }
     }
 
     fn try_on_sample(&self, dialect: Dialect) -> Result<(), ConditionError> {
@@ -230,10 +271,24 @@ impl Condition {
         if self.needs.operation != 0 {
             context.add_variable_from_value("operation", operation_value(operation, self.needs));
         }
-        if let Protocol::Http(request) = &operation.protocol
-            && self.needs.request != 0
-        {
-            context.add_variable_from_value("request", request_value(request, self.needs));
+        match &operation.protocol {
+            Protocol::Postgres => {}
+            Protocol::Http(request) => {
+                if self.needs.request != 0 {
+                    context.add_variable_from_value("request", request_value(request, self.needs));
+                }
+            }
+            Protocol::Kubernetes(request) => {
+                if self.needs.request != 0 {
+                    let value = api_request_value(request, self.needs);
+                    context.add_variable_from_value("request", value);
+                }
+                if self.needs.object {
+                    let object = request.object.as_ref().map(json_value);
+                    let object = object.unwrap_or(Value::Null);
+                    context.add_variable_from_value("object", object);
+                }
+            }
         }
         self.program.execute(&context)
     }
@@ -283,6 +338,27 @@ fn sample(dialect: Dialect) -> (Subject, Operation) {
             json: Some(serde_json::Value::Object(serde_json::Map::new())),
         };
         let operation = Operation::http(Arc::new(request), false, "POST /sample".to_owned());
+        return (subject, operation);
+    }
+    if dialect == Dialect::Kubernetes {
+        let request = ApiRequest {
+            verb: "create".to_owned(),
+            version: "v1".to_owned(),
+            resource: "pods".to_owned(),
+            namespace: "sample".to_owned(),
+            name: "sample".to_owned(),
+            path: "/api/v1/namespaces/sample/pods".to_owned(),
+            query: vec![("sample".to_owned(), "1".to_owned())],
+            command: vec!["sample".to_owned()],
+            object: Some(serde_json::Value::Object(serde_json::Map::new())),
+            ..ApiRequest::default()
+        };
+        let operation = Operation {
+            protocol: Protocol::Kubernetes(Arc::new(request)),
+            accesses: Vec::new(),
+            command: "create pods in sample".to_owned(),
+            parameters: Vec::new(),
+        };
         return (subject, operation);
     }
     let relation = Object::Relation {

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use crate::policy::{State, View, WouldBe};
 use crate::rule::Action;
 use crate::{
-    Access, Decision, Effect, Object, Operation, Policy, Reason, RuleRef, Subject, decide,
+    Access, ApiObject, Decision, Effect, Object, Operation, Policy, Reason, RuleRef, Subject,
+    decide,
 };
 
 /// One decision, taken apart.
@@ -172,7 +173,11 @@ fn stopping(accesses: &[AccessExplanation]) -> Vec<RuleRef> {
 /// both it may cover pairs nobody asked for; it is the least that one rule can say.
 fn smallest_rule(accesses: &[AccessExplanation]) -> Option<String> {
     let requests = accesses.iter().filter(|access| !access.is_covered());
-    if let Some(yaml) = smallest_http_rule(requests.map(|explained| &explained.access)) {
+    let requests: Vec<&Access> = requests.map(|explained| &explained.access).collect();
+    if let Some(yaml) = smallest_http_rule(requests.iter().copied()) {
+        return Some(yaml);
+    }
+    if let Some(yaml) = smallest_kubernetes_rule(&requests) {
         return Some(yaml);
     }
     let mut effects: BTreeSet<Effect> = BTreeSet::new();
@@ -196,7 +201,11 @@ fn smallest_rule(accesses: &[AccessExplanation]) -> Option<String> {
             Object::Setting(name) => settings.1.insert(name.clone()),
             Object::Channel(name) => channels.1.insert(name.clone()),
             // What has no list is matched only by a rule without any.
-            Object::Session | Object::Request { .. } | Object::Named { .. } | Object::Any => {
+            Object::Session
+            | Object::Request { .. }
+            | Object::Api { .. }
+            | Object::Named { .. }
+            | Object::Any => {
                 listable = false;
                 false
             }
@@ -241,6 +250,60 @@ fn smallest_http_rule<'a>(accesses: impl Iterator<Item = &'a Access>) -> Option<
         quote(host),
         quote(path),
     ))
+}
+
+/// The same for a request to the Kubernetes API. What takes several accesses (a role that is
+/// written, and the rights in it) takes all of their verbs and resources.
+fn smallest_kubernetes_rule(accesses: &[&Access]) -> Option<String> {
+    let mut lists: [(&str, BTreeSet<&str>); 6] = [
+        "verbs",
+        "groups",
+        "resources",
+        "namespaces",
+        "names",
+        "nonResourceURLs",
+    ]
+    .map(|list| (list, BTreeSet::new()));
+    for access in accesses {
+        let Object::Api { verb, object } = &access.object else {
+            continue;
+        };
+        let [verbs, groups, resources, namespaces, names, paths] = &mut lists;
+        verbs.1.insert(verb);
+        match object {
+            ApiObject::Path(path) => {
+                paths.1.insert(path);
+            }
+            ApiObject::Resource {
+                group,
+                resource,
+                namespace,
+                name,
+            } => {
+                groups.1.insert(group);
+                resources.1.insert(resource);
+                namespaces
+                    .1
+                    .extend(Some(namespace.as_str()).filter(|text| !text.is_empty()));
+                names
+                    .1
+                    .extend(Some(name.as_str()).filter(|text| !text.is_empty()));
+            }
+        }
+    }
+    let verbs: Vec<&str> = lists.first()?.1.iter().copied().collect();
+    if verbs.is_empty() {
+        return None;
+    }
+    let mut yaml = format!(
+        "name: allow-{}\naction: Allow\nkubernetes:\n",
+        verbs.join("-")
+    );
+    for (list, texts) in lists.iter().filter(|(_, texts)| !texts.is_empty()) {
+        let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+        let _ = writeln!(yaml, "  {list}: [{}]", quoted.join(", "));
+    }
+    Some(yaml)
 }
 
 /// A dot inside a name cannot be written in a pattern; `*` is the nearest that covers it.

@@ -1,11 +1,8 @@
 //! What a rule on HTTP matches: methods, hosts, and paths by their segments.
 
-use std::collections::HashMap;
-
 use chaperone_crds::HttpRule;
 
 use crate::UPGRADE;
-use crate::index::RuleId;
 use crate::pattern::Glob;
 
 /// Deepest path that a pattern may have: each `**` can cost a walk over the rest of the path.
@@ -73,6 +70,14 @@ impl Requests {
         ((self.any_method && method != UPGRADE) || named())
             && (self.hosts.is_empty() || self.hosts.iter().any(|glob| glob.matches(host)))
             && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
+    }
+
+    /// The first segments of its paths, where each is one text: for the index.
+    pub(crate) fn firsts(&self) -> Option<Vec<&str>> {
+        if self.paths.is_empty() {
+            return None;
+        }
+        self.paths.iter().map(PathPattern::first).collect()
     }
 }
 
@@ -159,40 +164,10 @@ fn matches_from(pattern: &[Segment], path: &[&str]) -> bool {
     }
 }
 
-/// Finds the rules that may match a path by its first segment.
-#[derive(Debug, Default)]
-pub(crate) struct RequestIndex {
-    by_first: HashMap<Box<str>, Vec<RuleId>>,
-    others: Vec<RuleId>,
-}
-
-impl RequestIndex {
-    pub(crate) fn add(&mut self, id: RuleId, requests: &Requests) {
-        let firsts: Option<Vec<&str>> = requests.paths.iter().map(PathPattern::first).collect();
-        match firsts {
-            Some(firsts) if !firsts.is_empty() => {
-                for first in firsts {
-                    let rules = self.by_first.entry(first.into()).or_default();
-                    if rules.last() != Some(&id) {
-                        rules.push(id);
-                    }
-                }
-            }
-            _ => self.others.push(id),
-        }
-    }
-
-    /// Each rule once.
-    pub(crate) fn candidates(&self, path: &str) -> impl Iterator<Item = RuleId> + '_ {
-        let first = path.strip_prefix('/').unwrap_or(path);
-        let first = first.split('/').next().unwrap_or_default();
-        let listed = self
-            .by_first
-            .get(first)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        listed.iter().chain(&self.others).copied()
-    }
+/// The first segment of a path: what the index looks it up by.
+pub(crate) fn first(path: &str) -> &str {
+    let rest = path.strip_prefix('/').unwrap_or(path);
+    rest.split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! thousand rules on one name cost what one does. Rules are numbered in the order of their names,
 //! and the least number is the one that is named: order in a file never matters.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::http::RequestIndex;
 use crate::pattern::PartIndex;
-use crate::rule::{Action, Rule};
+use crate::rule::{Action, On, Rule};
 use crate::{Access, Durability, Effect, Object};
+use crate::{http, kubernetes};
 
 /// The position of a rule in [`RuleIndex`]'s list.
 pub(crate) type RuleId = u32;
@@ -85,12 +86,44 @@ struct EffectIndex {
     restricting_databases: Matches,
 }
 
+/// Finds the rules that may match what has this key.
+#[derive(Debug, Default)]
+struct KeyIndex {
+    by_key: HashMap<Box<str>, Vec<RuleId>>,
+    others: Vec<RuleId>,
+}
+
+impl KeyIndex {
+    /// A rule for these keys only; `None` for one that may match any.
+    fn add(&mut self, id: RuleId, keys: Option<Vec<&str>>) {
+        let Some(keys) = keys else {
+            self.others.push(id);
+            return;
+        };
+        for key in keys {
+            let rules = self.by_key.entry(key.into()).or_default();
+            if rules.last() != Some(&id) {
+                rules.push(id);
+            }
+        }
+    }
+
+    /// Each rule once.
+    fn candidates(&self, key: &str) -> impl Iterator<Item = RuleId> + '_ {
+        let listed = self.by_key.get(key).map(Vec::as_slice).unwrap_or_default();
+        listed.iter().chain(&self.others).copied()
+    }
+}
+
 /// All rules that apply to one subject on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct RuleIndex {
     rules: Vec<Arc<Rule>>,
     by_effect: Vec<(Effect, EffectIndex)>,
-    requests: RequestIndex,
+    /// By the first segment of the path.
+    requests: KeyIndex,
+    /// By the resource.
+    resources: KeyIndex,
     /// All restricting rules, of whatever effect.
     restricting: Matches,
 }
@@ -108,9 +141,16 @@ impl RuleIndex {
             if rule.is_inert() {
                 continue;
             }
-            if let Some(requests) = &rule.requests {
-                index.requests.add(id, requests);
-                continue;
+            match &rule.on {
+                On::Sql => {}
+                On::Http(requests) => {
+                    index.requests.add(id, requests.firsts());
+                    continue;
+                }
+                On::Kubernetes(resources) => {
+                    index.resources.add(id, resources.bases());
+                    continue;
+                }
             }
             if rule.restricts() {
                 index.restricting.add(id, rule);
@@ -150,8 +190,13 @@ impl RuleIndex {
     /// Everything that matches this access, conditions not asked yet.
     pub(crate) fn matches(&self, access: &Access) -> Matches {
         let mut found = Matches::default();
-        if let Object::Request { path, .. } = &access.object {
-            for id in self.requests.candidates(path) {
+        let candidates = match &access.object {
+            Object::Request { path, .. } => Some(self.requests.candidates(http::first(path))),
+            Object::Api { object, .. } => Some(self.resources.candidates(kubernetes::base(object))),
+            _ => None,
+        };
+        if let Some(candidates) = candidates {
+            for id in candidates {
                 if let Some(rule) = self.rule(id).filter(|rule| rule.matches(access)) {
                     found.add(id, rule);
                 }
@@ -228,7 +273,7 @@ impl EffectIndex {
                 "database" => found.merge(&self.restricting_databases),
                 _ => {}
             },
-            Object::Session | Object::Request { .. } => {}
+            Object::Session | Object::Request { .. } | Object::Api { .. } => {}
         }
         found.merge(&self.unlisted);
     }
@@ -312,7 +357,7 @@ mod tests {
                             settings,
                             channels,
                         },
-                        requests: None,
+                        on: On::Sql,
                         condition: None,
                         approval: None,
                         durability: None,

@@ -99,6 +99,31 @@ impl JsonPath {
         Ok(JsonPath(steps))
     }
 
+    /// The document itself.
+    pub fn root() -> JsonPath {
+        JsonPath(Vec::new())
+    }
+
+    /// The member of that name.
+    #[must_use]
+    pub fn member(mut self, name: &str) -> JsonPath {
+        self.0.push(Step::Name(name.to_owned()));
+        self
+    }
+
+    /// Every member or element.
+    #[must_use]
+    pub fn each(mut self) -> JsonPath {
+        self.0.push(Step::Any);
+        self
+    }
+
+    /// What `inner` leads to from where this one does.
+    #[must_use]
+    pub fn join(&self, inner: &JsonPath) -> JsonPath {
+        JsonPath(self.0.iter().chain(&inner.0).cloned().collect())
+    }
+
     /// Whether it leads to this place exactly.
     pub fn matches(&self, place: &[Place]) -> bool {
         matches_from(&self.0, place)

@@ -9,7 +9,7 @@
 //! AccessPolicy …        ┘
 //! ```
 //!
-//! Nothing here knows a protocol's bytes: a translator (`chaperone-sql`, `chaperone-http`, later kube, ssh)
+//! Nothing here knows a protocol's bytes: a translator (`chaperone-sql`, `chaperone-http`, `chaperone-kube`)
 //! turns bytes into an [`Operation`]; this crate only matches its accesses against rules.
 
 mod compile;
@@ -21,6 +21,7 @@ mod explain;
 mod http;
 mod index;
 mod json_path;
+mod kubernetes;
 mod limits;
 mod masking;
 mod operation;
@@ -37,9 +38,10 @@ pub use decide::decide;
 pub use decision::{ApprovalRule, Decision, Durability, RuleRef, Verdict};
 pub use explain::{AccessExplanation, ConditionOutcome, Explanation, RuleMatch};
 pub use json_path::{JsonPath, Place};
+pub use kubernetes::{ApiObject, api_access};
 pub use limits::{Findings, Limits, OnFinding};
 pub use masking::{ColumnMask, Detector, DetectorRule, Masking, Predicates, Strategy, Typed};
-pub use operation::{Access, Effect, Object, Operation, Protocol, Request, UPGRADE};
+pub use operation::{Access, ApiRequest, Effect, Object, Operation, Protocol, Request, UPGRADE};
 pub use policy::Policy;
 pub use reason::Reason;
 pub use rule::Action;

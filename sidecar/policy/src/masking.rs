@@ -111,6 +111,8 @@ pub struct ColumnMask {
     pub typed: Typed,
     /// Which comparisons with it are let through.
     pub predicates: Predicates,
+    /// The value is base64 of what it means (RFC 4648, section 4), and so is what replaces it.
+    pub base64: bool,
     /// The rule whose strategy this is.
     pub rule: RuleRef,
 }
@@ -201,6 +203,50 @@ impl Masking {
     /// Nothing is masked at all.
     pub fn is_empty(&self) -> bool {
         !self.has_columns() && !self.has_json_paths() && !self.has_detectors()
+    }
+
+    /// Detectors alone.
+    #[must_use]
+    pub fn without_places(&self) -> Masking {
+        Masking {
+            detectors: self.detectors.clone(),
+            ..Masking::default()
+        }
+    }
+
+    /// The same for documents that hold what the paths are written for, at one of `places`; an
+    /// empty place is the document itself.
+    #[must_use]
+    pub fn inside(&self, places: &[JsonPath]) -> Masking {
+        let mut inside = self.without_places();
+        inside.masks.clone_from(&self.masks);
+        inside.json_paths = self
+            .json_paths
+            .iter()
+            .flat_map(|(path, mask)| places.iter().map(|place| (place.join(path), *mask)))
+            .collect();
+        inside
+    }
+
+    /// Masks these places too, in the name of `rule` and whatever else masks them. The flag says
+    /// that the values there are base64.
+    #[must_use]
+    pub fn with_places(mut self, rule: &RuleRef, places: &[(JsonPath, Strategy, bool)]) -> Masking {
+        let mut paths = Vec::with_capacity(places.len().saturating_add(self.json_paths.len()));
+        for (path, strategy, base64) in places {
+            let mask = ColumnMask {
+                strategy: *strategy,
+                typed: Typed::Null,
+                predicates: Predicates::Equality,
+                base64: *base64,
+                rule: rule.clone(),
+            };
+            paths.push((path.clone(), self.masks.len()));
+            self.masks.push([mask.clone(), mask]);
+        }
+        paths.append(&mut self.json_paths);
+        self.json_paths = paths;
+        self
     }
 
     /// Some place in JSON is masked.

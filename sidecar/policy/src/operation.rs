@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ApiObject;
+
 /// The protocol an operation was translated from. A rule names exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
@@ -10,6 +12,38 @@ pub enum Protocol {
     Postgres,
     /// HTTP; the request as conditions see it.
     Http(Arc<Request>),
+    /// The Kubernetes API; the request as conditions see it.
+    Kubernetes(Arc<ApiRequest>),
+}
+
+/// A request to the Kubernetes API, for CEL (`request`, `object`). Its fields are those that the
+/// API server's own authorisation knows (Kubernetes, Authorization: Request attributes).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ApiRequest {
+    /// In small letters.
+    pub verb: String,
+    /// Empty for the core group, and for what is no resource.
+    pub group: String,
+    /// `v1`.
+    pub version: String,
+    /// In the plural.
+    pub resource: String,
+    /// `exec`; empty for none.
+    pub subresource: String,
+    /// Empty: none, or all.
+    pub namespace: String,
+    /// Empty: none, or all.
+    pub name: String,
+    /// Decoded.
+    pub path: String,
+    /// Names and values of the query, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// The program and its arguments, of what runs a command.
+    pub command: Vec<String>,
+    /// How a patch is written: `apply`, `json`, `merge`, `strategic`; empty for what is none.
+    pub patch: String,
+    /// The body, where a rule asked for it: the object, or the patch as it is written.
+    pub object: Option<serde_json::Value>,
 }
 
 /// An HTTP request in its one normal form, for CEL (`request`).
@@ -179,6 +213,13 @@ pub enum Object {
         /// Decoded.
         path: String,
     },
+    /// What a request to the Kubernetes API is for.
+    Api {
+        /// In small letters.
+        verb: String,
+        /// A resource or a path.
+        object: ApiObject,
+    },
     /// A name that could not be resolved. No Allow matches it.
     Unresolved(String),
     /// Everything: what `Unknown` is on.
@@ -195,6 +236,7 @@ impl fmt::Display for Object {
             Object::Channel(name) => write!(f, "channel {name}"),
             Object::Named { kind, name } => write!(f, "{kind} {name}"),
             Object::Request { host, path, .. } => write!(f, "{host}{path}"),
+            Object::Api { object, .. } => write!(f, "{object}"),
             Object::Unresolved(name) => write!(f, "{name} (unresolved)"),
             Object::Any => f.write_str("*"),
         }
@@ -218,6 +260,7 @@ impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.object {
             Object::Request { method, .. } => write!(f, "{method} on {}", self.object),
+            Object::Api { verb, object } => write!(f, "{verb} on {object}"),
             object => write!(f, "{} on {object}", self.effect.as_str()),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::condition::Condition;
 use crate::http::Requests;
+use crate::kubernetes::Resources;
 use crate::pattern::Glob;
 use crate::{Access, ApprovalRule, Durability, Effect, Object, RuleRef};
 
@@ -40,6 +41,18 @@ impl EffectSet {
     }
 }
 
+/// The protocol of a rule, and what it matches there.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum On {
+    /// Effects on objects.
+    #[default]
+    Sql,
+    /// Requests and nothing else.
+    Http(Requests),
+    /// Requests to the Kubernetes API and nothing else.
+    Kubernetes(Resources),
+}
+
 /// The object lists of a rule; all empty means any object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Objects {
@@ -67,8 +80,7 @@ pub(crate) struct Rule {
     pub action: Action,
     pub effects: EffectSet,
     pub objects: Objects,
-    /// Set for a rule on HTTP, which matches requests and nothing else.
-    pub requests: Option<Requests>,
+    pub on: On,
     pub condition: Option<Condition>,
     /// Set exactly when `action` is `RequireApproval`.
     pub approval: Option<ApprovalRule>,
@@ -92,13 +104,16 @@ impl Rule {
     /// Whether the rule speaks about this access, its condition aside. This is the definition;
     /// the index must answer the same.
     pub(crate) fn matches(&self, access: &Access) -> bool {
-        if let (Some(requests), Object::Request { method, host, path }) =
-            (&self.requests, &access.object)
-        {
-            return !self.is_inert() && requests.matches(method, host, path);
-        }
-        if self.requests.is_some() || matches!(access.object, Object::Request { .. }) {
-            return false;
+        match (&self.on, &access.object) {
+            (On::Http(requests), Object::Request { method, host, path }) => {
+                return !self.is_inert() && requests.matches(method, host, path);
+            }
+            (On::Kubernetes(resources), Object::Api { verb, object }) => {
+                return !self.is_inert() && resources.matches(verb, object);
+            }
+            (On::Http(_) | On::Kubernetes(_), _)
+            | (On::Sql, Object::Request { .. } | Object::Api { .. }) => return false,
+            (On::Sql, _) => {}
         }
         if !self.effects.contains(access.effect) || self.is_inert() {
             return false;
@@ -120,7 +135,10 @@ impl Rule {
             Object::Channel(name) => self.objects.channels.iter().any(|glob| glob.matches(name)),
             Object::Named { kind, name } => self.restricts() && self.is_inside(kind, name),
             Object::Any => self.restricts(),
-            Object::Session | Object::Request { .. } | Object::Unresolved(_) => false,
+            Object::Session
+            | Object::Request { .. }
+            | Object::Api { .. }
+            | Object::Unresolved(_) => false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! JSON token by token (RFC 8259), with the place of each value known.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use chaperone_policy::{ColumnMask, Place, Strategy, Typed};
 
 use super::{MAX_HELD, Rules, Unmaskable};
@@ -286,6 +288,10 @@ impl Json {
                 rules.count_place(named(&mask));
                 let masked = match mask.strategy {
                     Strategy::Null => "null".to_owned(),
+                    strategy if mask.base64 => {
+                        let meant = BASE64.decode(&text).unwrap_or_default();
+                        quoted(&BASE64.encode(rules.masker.text(&meant, strategy).as_bytes()))
+                    }
                     strategy => quoted(&rules.masker.text(text.as_bytes(), strategy)),
                 };
                 self.give(masked.as_bytes(), out);

@@ -6,8 +6,8 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 use cel::{Context, ExecutionError, Value};
 
 use super::{
-    ConditionError, DELEGATE_FIELDS, Dialect, ENVIRONMENT, MAX_DEPTH, MAX_LOOPS, Needs,
-    OPERATION_FIELDS, REQUEST_FIELDS, SUBJECT_FIELDS,
+    API_REQUEST_FIELDS, ConditionError, DELEGATE_FIELDS, Dialect, ENVIRONMENT, MAX_DEPTH,
+    MAX_LOOPS, Needs, OPERATION_FIELDS, REQUEST_FIELDS, SUBJECT_FIELDS,
 };
 
 /// Walks an expression once: undeclared names, fields that do not exist, and what it needs.
@@ -141,6 +141,10 @@ impl<'e> Walk<'e> {
         if self.bound.contains(&name) {
             return Ok(());
         }
+        if name.trim_start_matches('.') == "object" && self.dialect == Dialect::Kubernetes {
+            self.needs.object = true;
+            return Ok(());
+        }
         let needs = &mut self.needs;
         let (parent, bits, fields): (_, _, &[&str]) =
             match (name.trim_start_matches('.'), self.dialect) {
@@ -149,17 +153,20 @@ impl<'e> Walk<'e> {
                     ("operation", &mut needs.operation, &OPERATION_FIELDS)
                 }
                 ("request", Dialect::Http) => ("request", &mut needs.request, &REQUEST_FIELDS),
+                ("request", Dialect::Kubernetes) => {
+                    ("request", &mut needs.request, &API_REQUEST_FIELDS)
+                }
                 _ if is_type(name) => return Ok(()),
                 (_, dialect) => {
-                    let variable = dialect.variable();
+                    let variables = dialect.variables();
                     return Err(ConditionError::UndeclaredVariable(
                         name.to_owned(),
-                        variable,
+                        variables,
                     ));
                 }
             };
         match field {
-            None => *bits = u8::MAX,
+            None => *bits = u16::MAX,
             Some(field) => match fields.iter().position(|known| *known == field) {
                 Some(bit) => *bits |= 1 << bit,
                 None => return Err(undeclared_field(parent, field, fields)),

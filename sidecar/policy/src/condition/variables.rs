@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cel::Value;
 
 use super::Needs;
-use crate::{Delegate, Effect, Object, Operation, Request, Subject};
+use crate::{ApiRequest, Delegate, Effect, Object, Operation, Request, Subject};
 
 pub(super) fn subject_value(subject: &Subject, needs: Needs) -> Value {
     let workload = &subject.workload;
@@ -58,7 +58,7 @@ fn delegate_value(delegate: &Delegate) -> Value {
     .into()
 }
 
-fn json_value(json: &serde_json::Value) -> Value {
+pub(super) fn json_value(json: &serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(value) => Value::Bool(*value),
@@ -132,21 +132,7 @@ pub(super) fn request_value(request: &Request, needs: Needs) -> Value {
     put("method", &|| request.method.as_str().into());
     put("host", &|| request.host.as_str().into());
     put("path", &|| request.path.as_str().into());
-    put("query", &|| {
-        // Always lists: of a name that is there twice one server takes the first, another the last.
-        let mut values: HashMap<String, Vec<Value>> = HashMap::new();
-        for (name, value) in &request.query {
-            values
-                .entry(name.clone())
-                .or_default()
-                .push(value.as_str().into());
-        }
-        let lists = values.into_iter();
-        lists
-            .map(|(name, values)| (name, Value::from(values)))
-            .collect::<HashMap<String, Value>>()
-            .into()
-    });
+    put("query", &|| query_value(&request.query));
     put("headers", &|| {
         let headers = request.headers.iter();
         headers
@@ -156,6 +142,48 @@ pub(super) fn request_value(request: &Request, needs: Needs) -> Value {
     });
     if let Some(json) = &request.json {
         put("json", &|| json_value(json));
+    }
+    fields.into()
+}
+
+/// Always lists: of a name that is there twice one server takes the first, another the last.
+fn query_value(query: &[(String, String)]) -> Value {
+    let mut values: HashMap<String, Vec<Value>> = HashMap::new();
+    for (name, value) in query {
+        let list = values.entry(name.clone()).or_default();
+        list.push(value.as_str().into());
+    }
+    let lists = values.into_iter();
+    lists
+        .map(|(name, values)| (name, Value::from(values)))
+        .collect::<HashMap<String, Value>>()
+        .into()
+}
+
+pub(super) fn api_request_value(request: &ApiRequest, needs: Needs) -> Value {
+    let mut fields: HashMap<String, Value> = HashMap::new();
+    for (name, value) in [
+        ("verb", &request.verb),
+        ("group", &request.group),
+        ("version", &request.version),
+        ("resource", &request.resource),
+        ("subresource", &request.subresource),
+        ("namespace", &request.namespace),
+        ("name", &request.name),
+        ("path", &request.path),
+        ("patch", &request.patch),
+    ] {
+        if needs.has_api_request(name) {
+            fields.insert(name.to_owned(), value.as_str().into());
+        }
+    }
+    if needs.has_api_request("query") {
+        fields.insert("query".to_owned(), query_value(&request.query));
+    }
+    if needs.has_api_request("command") {
+        let words = request.command.iter();
+        let words: Vec<Value> = words.map(|word| word.as_str().into()).collect();
+        fields.insert("command".to_owned(), words.into());
     }
     fields.into()
 }
