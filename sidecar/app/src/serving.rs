@@ -150,6 +150,7 @@ impl Plane {
             Upstream::Http { target, credential } => Service::Http(Arc::new(http::Connection {
                 enforcement: enforcement("http"),
                 subject: Arc::clone(subject),
+                api: Arc::new(chaperone_http::api::Plain),
                 target: target.clone(),
                 credential: credential.clone(),
                 resolver: Arc::clone(&self.resolver),

@@ -16,9 +16,10 @@ use hyper::{Request, Response};
 use tokio::sync::oneshot;
 
 use super::masks::Masks;
-use super::understand::{Understood, Unfit, first_line, is_grpc, understand};
+use super::understand::{Understood, is_grpc, understand};
 use super::{Agent, Lane, hold, relay};
-use crate::answer::{About, answer};
+use crate::answer::About;
+use crate::api::{Unfit, first_line};
 use crate::body::{self, Body, BodyError, Coding};
 use crate::normal::PURPOSE;
 use crate::record::{self, Recorded, Writing};
@@ -26,9 +27,13 @@ use crate::server::Way;
 
 /// Fields in which a retry may differ from what was approved: what a client's machinery makes up
 /// anew for each request, and no target acts on.
-const VOLATILE: [&str; 6] = [
+const VOLATILE: [&str; 9] = [
     "baggage",
     "date",
+    // What kubectl was called with, and which call it is (KEP 859).
+    "kubectl-command",
+    "kubectl-session",
+    "sec-websocket-key",
     "traceparent",
     "tracestate",
     "user-agent",
@@ -53,10 +58,13 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     let (sender, receiver) = oneshot::channel();
     let tasks = agent.tasks.clone();
-    tasks.spawn(run(agent, request, sender));
+    tasks.spawn(run(Arc::clone(&agent), request, sender));
     Ok(receiver.await.unwrap_or_else(|_| {
         let denial = Denial::new(Reason::Internal, "a fault of the proxy ended this request");
-        answer(&denial, &About::default())
+        agent
+            .connection
+            .api
+            .answer(&denial, &About::default(), None)
     }))
 }
 
@@ -72,7 +80,7 @@ async fn run(
                 grpc: agent.two && is_grpc(request.headers()),
                 ..About::default()
             };
-            let _ = answer_to.send(answer(&denial, &about));
+            let _ = answer_to.send(agent.connection.api.answer(&denial, &about, None));
             return;
         }
     };
@@ -169,22 +177,32 @@ async fn exchange(
             close: !agent.two,
             ..About::default()
         };
-        let _ = answer_to.send(answer(&denial, &about));
+        let _ = answer_to.send(agent.connection.api.answer(&denial, &about, None));
         return After::End(Some(denial));
     }
-    let understood = match understand(agent, &parts, !body.is_end_stream(), lane.token.is_some()) {
+    let (understood, operation) = match understand(
+        agent,
+        &parts,
+        !body.is_end_stream(),
+        lane.token.is_some(),
+        lane.flow.policy().masking().has_json_paths(),
+    ) {
         Ok(understood) => understood,
         Err(unfit) => return refuse_unfit(agent, lane, &parts, unfit, answer_to).await,
     };
     let mut wanted = Wanted {
-        operation: understood.operation(),
+        operation,
         understood,
         body,
         collected: None,
     };
     let refusal =
         |lane: &Lane, (reason, message): (Reason, String)| lane.flow.deny(reason, None, &message);
-    let masks = Masks::new(lane.flow.policy(), &agent.connection.masker);
+    let masks = Masks::new(
+        &agent.connection,
+        lane.flow.policy(),
+        Some(&wanted.operation),
+    );
     let looked = look_into(agent, lane, &masks, &mut wanted).await;
     let mut decision = match looked {
         Ok(()) => lane.flow.decide(&wanted.operation),
@@ -244,7 +262,8 @@ async fn exchange(
                 close: wanted.understood.upgrade,
             };
             let unkept = denial.reason == Reason::CannotRecord;
-            let _ = answer_to.send(answer(&denial, &about));
+            let api = &agent.connection.api;
+            let _ = answer_to.send(api.answer(&denial, &about, Some(operation)));
             match unkept {
                 true => After::End(Some(denial)),
                 false => After::Reuse,
@@ -267,7 +286,7 @@ async fn refuse_unfit(
     unfit: Unfit,
     answer_to: oneshot::Sender<Response<Body>>,
 ) -> After {
-    let masks = Masks::new(lane.flow.policy(), &agent.connection.masker);
+    let masks = Masks::new(&agent.connection, lane.flow.policy(), None);
     let written = first_line(parts.method.as_str(), "", &parts.uri.to_string());
     let shown: String = written.chars().take(MAX_SHOWN).collect();
     let text = masks.text_for_record(&shown).unwrap_or(shown);
@@ -299,7 +318,7 @@ async fn refuse_unfit(
         close: close || parts.headers.contains_key("upgrade"),
         ..About::default()
     };
-    let _ = answer_to.send(answer(&denial, &about));
+    let _ = answer_to.send(agent.connection.api.answer(&denial, &about, None));
     After::Reuse
 }
 
@@ -356,12 +375,14 @@ async fn look_into(
             text.contains("json")
         });
         let looks_so = matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'['));
-        wanted.understood.request.json = match body::json(&decoded) {
-            Ok(value) => Some(value),
-            Err(error) if says_json || looks_so => return Err(unreadable(error)),
-            Err(_) => None,
-        };
-        wanted.operation = wanted.understood.operation();
+        let api = &agent.connection.api;
+        match body::json(&decoded) {
+            Ok(value) => api.with_json(&mut wanted.operation, value),
+            Err(error) if says_json || looks_so || api.is_json() => {
+                return Err(unreadable(error));
+            }
+            Err(_) => {}
+        }
     }
     Ok(())
 }

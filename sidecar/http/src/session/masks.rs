@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chaperone_evidence::Masked;
 use chaperone_mask::{Counts, Detectors, Kind, Masker, StreamMask};
-use chaperone_policy::{Masking, Policy};
+use chaperone_policy::{Masking, Operation, Policy};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use super::Connection;
 use crate::body::{self, Coding};
 
 /// Longest request body that is decompressed for the record.
@@ -15,6 +16,9 @@ const MAX_RECORDED: usize = 1024 * 1024;
 /// The masks of one exchange.
 pub(super) struct Masks {
     policy: Policy,
+    /// What the kind of API makes of the policy's masks, where that is something else.
+    masking: Option<Masking>,
+    record_masking: Option<Masking>,
     masker: Arc<Masker>,
     live: Detectors,
     recorded: Detectors,
@@ -24,23 +28,39 @@ pub(super) struct Masks {
 pub(super) struct CannotMask(pub(super) String);
 
 impl Masks {
-    pub(super) fn new(policy: &Policy, masker: &Arc<Masker>) -> Masks {
+    pub(super) fn new(
+        connection: &Connection,
+        policy: &Policy,
+        operation: Option<&Operation>,
+    ) -> Masks {
+        let of = |masking| connection.api.masking(operation?, masking);
         Masks {
             policy: policy.clone(),
-            masker: Arc::clone(masker),
+            masking: of(policy.masking()),
+            record_masking: of(policy.record_masking()),
+            masker: Arc::clone(&connection.masker),
             live: detectors(policy.masking()),
             recorded: detectors(policy.record_masking()),
         }
     }
 
+    fn masking(&self) -> &Masking {
+        self.masking.as_ref().unwrap_or(self.policy.masking())
+    }
+
+    fn record_masking(&self) -> &Masking {
+        let own = self.record_masking.as_ref();
+        own.unwrap_or(self.policy.record_masking())
+    }
+
     /// The agent gets something masked, or the record does.
     pub(super) fn is_armed(&self) -> bool {
-        self.masks_answers() || !self.policy.record_masking().is_empty()
+        self.masks_answers() || !self.record_masking().is_empty()
     }
 
     /// The agent gets something masked.
     pub(super) fn masks_answers(&self) -> bool {
-        !self.policy.masking().is_empty()
+        !self.masking().is_empty()
     }
 
     /// A text with whatever the detectors find replaced, if they find anything.
@@ -73,16 +93,15 @@ impl Masks {
         if !self.masks_answers() {
             return Ok(None);
         }
-        self.stream(self.policy.masking(), &self.live, fields)
-            .map(Some)
+        self.stream(self.masking(), &self.live, fields).map(Some)
     }
 
     /// What masks an answer for the record alone: where only DryRun policies select.
     pub(super) fn for_record(&self, fields: &HeaderMap) -> Result<Option<StreamMask>, CannotMask> {
-        if !self.policy.is_observing() || self.policy.record_masking().is_empty() {
+        if !self.policy.is_observing() || self.record_masking().is_empty() {
             return Ok(None);
         }
-        self.stream(self.policy.record_masking(), &self.recorded, fields)
+        self.stream(self.record_masking(), &self.recorded, fields)
             .map(Some)
     }
 
@@ -107,7 +126,7 @@ impl Masks {
         bytes: &[u8],
         fields: &HeaderMap,
     ) -> Option<Vec<u8>> {
-        let masking = self.policy.record_masking();
+        let masking = self.record_masking();
         if masking.is_empty() {
             return Some(bytes.to_vec());
         }

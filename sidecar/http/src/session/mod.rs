@@ -35,6 +35,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::api::Api;
 use crate::guard::Refused;
 use crate::server::{Credential, Shared, Target, Way};
 
@@ -87,6 +88,8 @@ pub struct Connection {
     pub enforcement: Arc<Enforcement>,
     /// Who every session here is.
     pub subject: Arc<Subject>,
+    /// What kind of API it is.
+    pub api: Arc<dyn Api>,
     /// Where to.
     pub target: Target,
     /// As whom.

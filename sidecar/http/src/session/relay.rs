@@ -4,6 +4,7 @@
 //! the answer after it was masked. Reading stops where the other side does not keep up.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Instant as Moment;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::exchange::{After, Wanted, announced};
 use super::masks::{CannotMask, Masks, counted};
 use super::{Agent, Lane, tunnel};
-use crate::answer::{About, answer};
+use crate::answer::About;
 use crate::body::{Body, Coding, CutOff, Frames, Room, Source};
 use crate::normal;
 use crate::record::{self, Recorded, Writing};
@@ -118,20 +119,26 @@ pub(super) async fn relay(
     let begun = Moment::now();
     let mut relay = Relay {
         agent,
-        masks: Masks::new(lane.flow.policy(), &agent.connection.masker),
+        masks: Masks::new(
+            &agent.connection,
+            lane.flow.policy(),
+            Some(&wanted.operation),
+        ),
         operation: wanted.operation.clone(),
         approved,
         answer_to: Some(answer_to),
         status: None,
         bytes: 0,
         unsent: false,
+        ended: None,
     };
     let result = relay.run(lane, wanted, permit, upgrade).await;
     let (status, denial) = match result {
         Ok(()) => {
             let failed = relay
                 .status
-                .is_some_and(|status| status.is_client_error() || status.is_server_error());
+                .is_some_and(|status| status.is_client_error() || status.is_server_error())
+                || matches!(relay.ended, Some((_, false)));
             match failed {
                 true => (OutcomeStatus::Failed, None),
                 false => (OutcomeStatus::Completed, None),
@@ -147,10 +154,11 @@ pub(super) async fn relay(
             false => (OutcomeStatus::Failed, Some(Some(denial))),
         },
     };
-    let detail = match (&denial, relay.status) {
-        (Some(Some(denial)), _) => denial.reason.as_str().to_owned(),
-        (_, Some(status)) => status.as_u16().to_string(),
-        (_, None) => String::new(),
+    let detail = match (&denial, relay.status, relay.ended.take()) {
+        (Some(Some(denial)), _, _) => denial.reason.as_str().to_owned(),
+        (_, _, Some((ended, _))) => ended,
+        (_, Some(status), None) => status.as_u16().to_string(),
+        (_, None, None) => String::new(),
     };
     let outcome = Outcome {
         intent: sequence,
@@ -178,7 +186,9 @@ pub(super) async fn relay(
                     close: !agent.two,
                     ..About::default()
                 };
-                let _ = answer_to.send(answer(denial, &about));
+                let api = &agent.connection.api;
+                let operation = Some(&relay.operation);
+                let _ = answer_to.send(api.answer(denial, &about, operation));
             }
             After::End(denial)
         }
@@ -197,6 +207,8 @@ struct Relay<'a> {
     bytes: u64,
     /// The target cannot have seen any of it.
     unsent: bool,
+    /// What was said at the end of a tunnel, and whether it succeeded.
+    ended: Option<(String, bool)>,
 }
 
 impl Relay<'_> {
@@ -353,7 +365,7 @@ impl Relay<'_> {
             Verdict::Hold => self.approved,
             Verdict::Deny => false,
         };
-        let masks = Masks::new(flow.policy(), &self.agent.connection.masker);
+        let masks = Masks::new(&self.agent.connection, flow.policy(), Some(&self.operation));
         // What flows is masked as the policy said when it began: under other masks it must begin anew.
         if !runs_on || masks.is_armed() || self.masks.is_armed() {
             return Err(Stop::ours(
@@ -630,6 +642,7 @@ impl Relay<'_> {
         agent: OnUpgrade,
     ) -> Result<(), Stop> {
         self.status = Some(response.status());
+        let api = Arc::clone(&self.agent.connection.api);
         let mut response = response;
         let target = hyper::upgrade::on(&mut response);
         let mut fields = normal::answer_fields(response.headers());
@@ -644,8 +657,11 @@ impl Relay<'_> {
         };
         let mut changes = flow.changes();
         let mut drain = self.agent.drain.clone();
-        let mut tunnel = tunnel::Tunnel::new(agent, target);
+        let messages = api.messages(&self.operation, response.headers());
+        let mut tunnel = tunnel::Tunnel::new(agent, target, messages);
         loop {
+            // Kept up to date, as whoever breaks the tunnel off may have been told all.
+            self.ended = tunnel.ended();
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_ok() {
@@ -657,7 +673,12 @@ impl Relay<'_> {
                 step = tunnel.ready() => match step {
                     None => return Ok(()),
                     Some(step) => {
-                        let count = tunnel.keep(flow, step).map_err(unkept)?;
+                        let count = tunnel.keep(flow, step).map_err(|error| match error {
+                            tunnel::Broken::Record(error) => unkept(error),
+                            tunnel::Broken::Messages(error) => {
+                                Stop::ours(Reason::ProtocolViolation, error.to_string())
+                            }
+                        })?;
                         self.bytes = self.bytes.saturating_add(count);
                     }
                 }

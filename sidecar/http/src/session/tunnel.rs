@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::websocket::{Messages, NotWebSocket};
 use chaperone_enforce::Session as Flow;
 use chaperone_evidence::{Permit, RecordError};
 use hyper::upgrade::Upgraded;
@@ -18,6 +19,18 @@ const PIECE: usize = 16 * 1024;
 pub(super) struct Tunnel {
     up: Pipe,
     down: Pipe,
+    messages: Option<Box<dyn Messages>>,
+}
+
+/// What ends a tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// It is not what was agreed on.
+    #[error(transparent)]
+    Messages(#[from] NotWebSocket),
 }
 
 /// What can be recorded now.
@@ -93,12 +106,17 @@ impl Pipe {
 }
 
 impl Tunnel {
-    pub(super) fn new(agent: Upgraded, target: Upgraded) -> Tunnel {
+    pub(super) fn new(
+        agent: Upgraded,
+        target: Upgraded,
+        messages: Option<Box<dyn Messages>>,
+    ) -> Tunnel {
         let (from_agent, to_agent) = split(TokioIo::new(agent));
         let (from_target, to_target) = split(TokioIo::new(target));
         Tunnel {
             up: Pipe::new(from_agent, to_target),
             down: Pipe::new(from_target, to_agent),
+            messages,
         }
     }
 
@@ -125,16 +143,31 @@ impl Tunnel {
         }
     }
 
+    /// How it ended, where that is known.
+    pub(super) fn ended(&self) -> Option<(String, bool)> {
+        self.messages.as_ref()?.ended()
+    }
+
     /// Records what can go on now, and lets it. Gives the bytes that go to the agent.
-    pub(super) fn keep(&mut self, flow: &mut Flow, step: Step) -> Result<u64, RecordError> {
+    pub(super) fn keep(&mut self, flow: &mut Flow, step: Step) -> Result<u64, Broken> {
+        let bytes = match step {
+            Step::Up => self.up.bytes(),
+            Step::Down => self.down.bytes(),
+        };
+        let plain = match (&mut self.messages, step) {
+            (None, _) => None,
+            (Some(messages), Step::Up) => Some(messages.up(bytes)?),
+            (Some(messages), Step::Down) => Some(messages.down(bytes)?),
+        };
+        let shown = plain.as_deref().unwrap_or(bytes);
         match step {
             Step::Up => {
-                let permit = flow.record().control(&[self.up.bytes().into()])?;
+                let permit = flow.record().control(&[shown.into()])?;
                 self.up.release(Some(permit));
                 Ok(0)
             }
             Step::Down => {
-                flow.record().server(&[self.down.bytes().into()])?;
+                flow.record().server(&[shown.into()])?;
                 self.down.release(None);
                 Ok(self.down.read as u64)
             }

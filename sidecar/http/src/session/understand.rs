@@ -1,13 +1,12 @@
 //! What a request means: its normal form, checked against the connection it came on.
 
-use std::sync::Arc;
-
 use chaperone_policy::{Operation, Reason, Request};
 use hyper::Version;
 use hyper::header::{HOST, HeaderMap};
 use hyper::http::request::Parts;
 
 use super::Agent;
+use crate::api::{Asked, Unfit};
 use crate::guard::REFUSED_METHOD;
 use crate::normal::{self, Ambiguous};
 
@@ -25,12 +24,6 @@ pub(super) struct Understood {
     pub(super) grpc: bool,
 }
 
-/// A request that is not decided on, and why.
-pub(super) struct Unfit {
-    pub(super) reason: Reason,
-    pub(super) message: String,
-}
-
 impl From<Ambiguous> for Unfit {
     fn from(error: Ambiguous) -> Unfit {
         unfit(Reason::ProtocolViolation, error.0)
@@ -38,22 +31,7 @@ impl From<Ambiguous> for Unfit {
 }
 
 fn unfit(reason: Reason, message: impl Into<String>) -> Unfit {
-    Unfit {
-        reason,
-        message: message.into(),
-    }
-}
-
-/// The first line, for records, approvers and rules.
-pub(super) fn first_line(method: &str, host: &str, sent: &str) -> String {
-    format!("{method} {host}{sent}")
-}
-
-impl Understood {
-    pub(super) fn operation(&self) -> Operation {
-        let command = first_line(&self.request.method, &self.request.host, &self.sent);
-        Operation::http(Arc::new(self.request.clone()), self.upgrade, command)
-    }
+    Unfit::new(reason, message)
 }
 
 /// Whether the agent speaks gRPC (gRPC over HTTP2, Requests).
@@ -72,7 +50,8 @@ pub(super) fn understand(
     parts: &Parts,
     has_body: bool,
     token: bool,
-) -> Result<Understood, Unfit> {
+    places_masked: bool,
+) -> Result<(Understood, Operation), Unfit> {
     let method = parts.method.as_str();
     if method == REFUSED_METHOD {
         let why = agent.refused.as_ref().and_then(|refused| refused.reason());
@@ -142,13 +121,23 @@ pub(super) fn understand(
         headers: normal::joined(&fields)?,
         json: None,
     };
-    Ok(Understood {
+    let asked = Asked {
+        request: &request,
+        sent: &target.sent,
+        fields: &mut fields,
+        came: &parts.headers,
+        upgrade,
+        places_masked,
+    };
+    let operation = connection.api.ask(asked)?;
+    let understood = Understood {
         request,
         sent: target.sent,
         grpc: is_grpc(&fields),
         fields,
         upgrade,
-    })
+    };
+    Ok((understood, operation))
 }
 
 /// The target is the Connection's, whatever the request says; what it says must be that one. Gives
