@@ -273,6 +273,118 @@ pub struct ConnectionStatus {
     pub workloads: Option<u32>,
 }
 
+impl ConnectionSpec {
+    /// The Secret that the credential is taken from, and the field that names it.
+    pub fn secret(&self) -> Option<(&str, &'static str)> {
+        if let Some(postgres) = &self.postgres {
+            let name = &postgres.credential.secret.name;
+            return Some((name, "spec.postgres.credential.secret.name"));
+        }
+        if let Some(http) = &self.http {
+            let name = &http.credential.as_ref()?.secret.name;
+            return Some((name, "spec.http.credential.secret.name"));
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            let name = &kubernetes.credential.secret.as_ref()?.name;
+            return Some((name, "spec.kubernetes.credential.secret.name"));
+        }
+        let name = &self.ssh.as_ref()?.credential.private_key.name;
+        Some((name, "spec.ssh.credential.privateKey.name"))
+    }
+
+    /// Whose certificates are accepted, and the field that says so.
+    pub fn ca(&self) -> Option<(&CaSource, &'static str)> {
+        if let Some(postgres) = &self.postgres {
+            return Some((postgres.tls.ca.as_ref()?, "spec.postgres.tls.ca"));
+        }
+        if let Some(http) = &self.http {
+            return Some((http.tls.ca.as_ref()?, "spec.http.tls.ca"));
+        }
+        let ca = self.kubernetes.as_ref()?.ca.as_ref()?;
+        Some((ca, "spec.kubernetes.ca"))
+    }
+
+    /// The host names and addresses that the target is known by, in small letters, without a dot at
+    /// their end.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = Vec::new();
+        hosts.extend(self.postgres.iter().map(|target| target.host.clone()));
+        if let Some(http) = &self.http {
+            hosts.extend(Origin::of(&http.url).map(|origin| origin.host));
+            hosts.extend(http.hosts.iter().cloned());
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            hosts.extend(Origin::of(kubernetes.url()).map(|origin| origin.host));
+        }
+        hosts.extend(self.ssh.iter().map(|target| target.host.clone()));
+        for host in &mut hosts {
+            *host = host.trim_end_matches('.').to_ascii_lowercase();
+        }
+        hosts
+    }
+
+    /// How the target proves who it is, and the field that says so, where there is a choice.
+    pub fn tls(&self) -> Option<(TlsMode, &'static str)> {
+        if let Some(postgres) = &self.postgres {
+            return Some((postgres.tls.mode, "spec.postgres.tls.mode"));
+        }
+        let http = self.http.as_ref()?;
+        Some((http.tls.mode, "spec.http.tls.mode"))
+    }
+}
+
+impl KubernetesTarget {
+    /// The API server's URL.
+    pub fn url(&self) -> &str {
+        self.server.as_deref().unwrap_or(crate::IN_CLUSTER_SERVER)
+    }
+}
+
+/// Where a URL of a Connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Whether it says https.
+    pub secure: bool,
+    /// Host name or IP address, in small letters and without brackets. A dot at its end stays: such
+    /// a name is looked up as it is.
+    pub host: String,
+    /// The port written, or the scheme's own (RFC 9110, sections 4.2.1 and 4.2.2).
+    pub port: u16,
+    /// What follows the authority: empty, or a path.
+    pub path: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    /// Takes a URL apart as the schema lets it in; `None` for any other.
+    pub fn of(url: &'a str) -> Option<Origin<'a>> {
+        let (scheme, rest) = url.split_once("://")?;
+        let secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => rest.split_once(']')?,
+            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        };
+        let host = host.to_ascii_lowercase();
+        let port = match port.strip_prefix(':') {
+            Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+            None if !port.is_empty() => return None,
+            None if secure => 443,
+            None => 80,
+        };
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        (!host.is_empty() && host.bytes().all(legal)).then_some(Origin {
+            secure,
+            host,
+            port,
+            path,
+        })
+    }
+}
+
 /// A host name or an IP address: nothing that could carry a port, a path or a space.
 pub(crate) const HOST_PATTERN: &str =
     r"^([A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+)$";
@@ -287,4 +399,40 @@ fn postgres_port() -> u16 {
 
 fn ssh_port() -> u16 {
     22
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_leads_to_one_host_and_port_or_is_none() {
+        let found = |url: &'static str| {
+            let origin = Origin::of(url)?;
+            Some((origin.secure, origin.host, origin.port, origin.path))
+        };
+        for (url, secure, host, port, path) in [
+            ("https://API.test", true, "api.test", 443, ""),
+            ("http://api.test./v1/", false, "api.test.", 80, "/v1/"),
+            ("https://10.1.2.3:8443/", true, "10.1.2.3", 8443, "/"),
+            ("https://[2001:db8::1]:6443", true, "2001:db8::1", 6443, ""),
+            ("http://[::1]/a:b", false, "::1", 80, "/a:b"),
+        ] {
+            assert_eq!(found(url), Some((secure, host.to_owned(), port, path)));
+        }
+        for url in [
+            "ftp://api.test",
+            "api.test",
+            "https://",
+            "https://:443",
+            "https://api.test:0",
+            "https://api.test:65536",
+            "https://api.test:",
+            "https://user@api.test",
+            "https://[::1]x",
+            "https://[::1",
+        ] {
+            assert_eq!(found(url), None, "{url}");
+        }
+    }
 }

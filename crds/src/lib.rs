@@ -53,7 +53,7 @@ pub use audit_store::{
 pub use conditions::{ConditionReason, ConditionType};
 pub use connection::{
     Connection, ConnectionSpec, ConnectionStatus, Consumers, Guardrails, HttpCredential,
-    HttpTarget, KubernetesCredential, KubernetesTarget, PostgresTarget, SecretCredential,
+    HttpTarget, KubernetesCredential, KubernetesTarget, Origin, PostgresTarget, SecretCredential,
     ServiceAccountSource, SshCredential, SshTarget, Tls, TlsMode,
 };
 pub use identity_provider::{
@@ -85,6 +85,14 @@ pub const DEFAULT_POSTGRES_LISTEN_PORT: u16 = 15432;
 /// The port a standalone sidecar listens on for an HTTP Connection without
 /// [`LISTEN_PORT_ANNOTATION`].
 pub const DEFAULT_HTTP_LISTEN_PORT: u16 = 18080;
+
+/// The port a standalone sidecar listens on for a Kubernetes Connection without
+/// [`LISTEN_PORT_ANNOTATION`].
+pub const DEFAULT_KUBERNETES_LISTEN_PORT: u16 = 6443;
+
+/// Where a Kubernetes API is for whoever runs in its cluster: the Service that the API server keeps
+/// for itself, by a name that its certificate has.
+pub const IN_CLUSTER_SERVER: &str = "https://kubernetes.default.svc";
 
 /// A Kubernetes name as this group bounds it: a DNS-1123 subdomain.
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";

@@ -16,6 +16,11 @@ use xtask::wait::wait_for;
 use crate::DEADLINE;
 use crate::lab::World;
 
+/// What most tests allow: all under `/open` but for `/open/secret`.
+pub const RULES: &str = "
+  - {name: open, action: Allow, http: {methods: [GET, HEAD, POST, PUT], paths: [\"/open/**\"]}}
+  - {name: secret, action: Deny, http: {methods: [\"*\"], paths: [\"/open/secret\", \"/open/secret/**\"]}}";
+
 /// A Connection to an HTTP target on loopback, and a sidecar in front of it.
 pub struct Api {
     /// Manifests and state.
@@ -36,6 +41,13 @@ impl Api {
              stringData: {token: Bearer real}\n",
         )?;
         api.guardrails("")?;
+        Ok(api)
+    }
+
+    /// The same, whose agents may do what `rules` say.
+    pub fn ruled(target: u16, rules: &str) -> Result<Api> {
+        let api = Api::to(target)?;
+        api.world.policy("agents", rules)?;
         Ok(api)
     }
 
@@ -177,29 +189,38 @@ fn serve(mut stream: TcpStream, pieces: &[Vec<u8>], kept: &Mutex<Vec<u8>>) {
     }
 }
 
-/// `net/http` of Go as a target that says what it understood.
-pub struct GoServer {
+/// A server of somebody else's on loopback; by itself `net/http` of Go, which says what it understood.
+pub struct Server {
     _process: Process,
     scratch: Scratch,
     port: u16,
 }
 
-impl GoServer {
+impl Server {
     /// Starts one.
-    pub fn start() -> Result<GoServer> {
-        let port = free_port()?;
-        let scratch = Scratch::new("go-http")?;
+    pub fn start() -> Result<Server> {
         let mut command = go()?;
-        command.args(["serve", &port.to_string()]);
+        command.arg("serve");
+        Server::run(command)
+    }
+
+    /// Starts another program that serves on the port of loopback that is its last argument.
+    pub fn run(mut command: Command) -> Result<Server> {
+        let port = free_port()?;
+        let scratch = Scratch::new("server")?;
+        command.arg(port.to_string());
         let log = scratch.path().join("log");
         let mut process = Process::spawn(command, &log, "KILL")?;
-        wait_for("Go's server to listen", Duration::from_secs(30), || {
+        wait_for("the server to listen", Duration::from_secs(30), || {
             if let Some(status) = process.ended()? {
-                bail!("it ended with {status}");
+                bail!(
+                    "it ended with {status}: {}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
             Ok(TcpStream::connect(("127.0.0.1", port)).ok())
         })?;
-        Ok(GoServer {
+        Ok(Server {
             _process: process,
             scratch,
             port,
@@ -211,7 +232,7 @@ impl GoServer {
         self.port
     }
 
-    /// A line of JSON for each request that it was sent.
+    /// What it printed: Go's a line of JSON for each request that it was sent.
     pub fn seen(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.scratch.path().join("log"))?)
     }

@@ -12,33 +12,13 @@ use chaperone_e2e::cluster::{Kubectl, unavailable};
 use chaperone_e2e::issuer::{AUDIENCE, SigningKey, now};
 use serde_json::{Value, json};
 
-/// A person of group `dba`, who may approve.
-fn approver(shop: &Shop, name: &str) -> Kubectl {
-    Kubectl::admin()
-        .in_namespace(shop.namespace.name())
-        .impersonating(name, &["dba", "system:authenticated"])
-}
-
-/// Lets the group `dba` approve what waits for this shop's Connection.
-fn let_dba_approve(shop: &Shop) -> Result<()> {
-    let name = shop.namespace.name();
-    Kubectl::admin().ok(&[
-        "create",
-        "clusterrolebinding",
-        name,
-        "--clusterrole=chaperone-approver",
-        "--group=dba",
-    ])?;
-    Ok(())
-}
-
 #[test]
 fn approving_is_a_kubectl_patch() -> Result<()> {
     if unavailable() {
         return Ok(());
     }
     let shop = Shop::new("approved")?;
-    let_dba_approve(&shop)?;
+    shop.let_dba_approve()?;
     let pod = shop.agent("report")?;
     let delete = "DELETE FROM orders WHERE id = 7";
     let held = shop.psql(&pod, delete)?;
@@ -72,7 +52,7 @@ fn approving_is_a_kubectl_patch() -> Result<()> {
         .impersonating("mallory", &["system:authenticated"]);
     let refused = stranger.run(&["patch", &object, "--type=merge", "-p", yes])?;
     assert_ne!(refused.code, Some(0));
-    let ada = approver(&shop, "ada");
+    let ada = shop.approver("ada");
     let forged = r#"{"spec":{"reviews":[{"reviewer":"bob","verdict":"Approve","at":"2026-01-01T00:00:00Z"}]}}"#;
     let refused = ada.run(&["patch", &object, "--type=merge", "-p", forged])?;
     assert_ne!(
@@ -131,7 +111,7 @@ fn nobody_approves_what_is_done_in_his_own_name() -> Result<()> {
         return Ok(());
     }
     let shop = Shop::new("delegated")?;
-    let_dba_approve(&shop)?;
+    shop.let_dba_approve()?;
     let provider = shop.namespace.name();
     let issuer = "https://issuer.example";
     let key = SigningKey::ec("k1")?;
@@ -174,7 +154,7 @@ fn nobody_approves_what_is_done_in_his_own_name() -> Result<()> {
 
     let yes = r#"{"spec":{"decision":{"verdict":"Approve"}}}"#;
     let patch = ["patch", &object, "--type=merge", "-p", yes];
-    let refused = approver(&shop, "oidc:ada").run(&patch)?;
+    let refused = shop.approver("oidc:ada").run(&patch)?;
     assert_ne!(refused.code, Some(0), "{}", refused.all());
     assert!(
         refused
@@ -183,7 +163,7 @@ fn nobody_approves_what_is_done_in_his_own_name() -> Result<()> {
         "{}",
         refused.all()
     );
-    approver(&shop, "oidc:bob").ok(&patch)?;
+    shop.approver("oidc:bob").ok(&patch)?;
     shop.namespace.until("the grant", || {
         let request = shop.namespace.kubectl().json(&[object.as_str()])?;
         let phase = request.pointer("/status/phase").and_then(Value::as_str);
@@ -204,9 +184,9 @@ fn every_kind_of_patch_approves() -> Result<()> {
         return Ok(());
     }
     let shop = Shop::new("patches")?;
-    let_dba_approve(&shop)?;
+    shop.let_dba_approve()?;
     let pod = shop.agent("report")?;
-    let ada = approver(&shop, "ada");
+    let ada = shop.approver("ada");
     for (id, kind) in (20..).zip(["json", "server-side apply", "replace"]) {
         let delete = format!("DELETE FROM orders WHERE id = {id}");
         let held = shop.psql(&pod, &delete)?;
@@ -269,7 +249,7 @@ fn a_quorum_of_two_takes_two_people() -> Result<()> {
          sql: {effects: [Delete, Read], relations: [public.orders]}\n    \
          approval: {approvers: {groups: [dba]}, quorum: 2, timeout: 0s, validFor: 15m}",
     )?;
-    let_dba_approve(&shop)?;
+    shop.let_dba_approve()?;
     let pod = shop.agent("report")?;
     let delete = "DELETE FROM orders WHERE id = 30";
     let held = shop.psql(&pod, delete)?;
@@ -277,7 +257,7 @@ fn a_quorum_of_two_takes_two_people() -> Result<()> {
     let object = format!("approvalrequest/{}", shop.pending()?);
     let yes = r#"{"spec":{"decision":{"verdict":"Approve"}}}"#;
     let patch = ["patch", object.as_str(), "--type=merge", "-p", yes];
-    let ada = approver(&shop, "ada");
+    let ada = shop.approver("ada");
     ada.ok(&patch)?;
     // The same person again is no second one, in his own name or in a forged one.
     let again = ada.run(&patch)?;
@@ -290,7 +270,7 @@ fn a_quorum_of_two_takes_two_people() -> Result<()> {
     assert_eq!(reviews, 1, "{}\n{request}", again.all());
     let still = shop.psql(&pod, delete)?;
     assert!(still.err.contains("ApprovalPending"), "{}", still.all());
-    approver(&shop, "grace").ok(&patch)?;
+    shop.approver("grace").ok(&patch)?;
     granted(&shop, &object)?;
     let done = shop.psql(&pod, delete)?;
     assert_eq!(done.out.trim(), "DELETE 1", "{}", done.all());

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chaperone_e2e::http::{Api, GoServer, Target, go};
+use chaperone_e2e::http::{Api, RULES, Server, Target, go};
 use chaperone_e2e::{DEADLINE, clients, wait_for};
 use serde_json::Value;
 use xtask::nginx::Nginx;
@@ -13,18 +13,8 @@ use xtask::nginx::Nginx;
 const OK: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
-const RULES: &str = "
-  - {name: open, action: Allow, http: {methods: [GET, HEAD, POST, PUT], paths: [\"/open/**\"]}}
-  - {name: secret, action: Deny, http: {methods: [\"*\"], paths: [\"/open/secret\", \"/open/secret/**\"]}}";
-
 fn problem(body: &str) -> Result<Value> {
     serde_json::from_str(body).with_context(|| format!("no problem details: {body}"))
-}
-
-fn api(target: u16, rules: &str) -> Result<Api> {
-    let api = Api::to(target)?;
-    api.world.policy("agents", rules)?;
-    Ok(api)
 }
 
 mod a_request_reaches_the_target_only_if_a_rule_allows_it {
@@ -33,7 +23,7 @@ mod a_request_reaches_the_target_only_if_a_rule_allows_it {
     #[test]
     fn and_as_it_was_decided_on() -> Result<()> {
         let target = Target::answering(&[OK])?;
-        let api = api(target.port(), RULES)?;
+        let api = Api::ruled(target.port(), RULES)?;
         let sidecar = api.start()?;
         let (status, body) = api.curl(
             "/open/a%2db?q=%41",
@@ -65,7 +55,7 @@ mod a_request_reaches_the_target_only_if_a_rule_allows_it {
     #[test]
     fn a_denied_one_is_told_why_and_never_arrives() -> Result<()> {
         let target = Target::answering(&[OK])?;
-        let api = api(target.port(), RULES)?;
+        let api = Api::ruled(target.port(), RULES)?;
         let _sidecar = api.start()?;
         for (path, reason) in [
             ("/closed", "NotCovered"),
@@ -89,7 +79,7 @@ mod a_request_reaches_the_target_only_if_a_rule_allows_it {
     #[test]
     fn for_the_target_of_the_connection_alone() -> Result<()> {
         let target = Target::answering(&[OK])?;
-        let api = api(target.port(), RULES)?;
+        let api = Api::ruled(target.port(), RULES)?;
         let _sidecar = api.start()?;
         for host in [
             "other.test",
@@ -121,7 +111,7 @@ mod a_request_reaches_the_target_only_if_a_rule_allows_it {
         let target = Target::answering(&[OK])?;
         let rules = "
   - {name: small, action: Allow, http: {methods: [POST]}, when: request.json.amount < 1000}";
-        let api = api(target.port(), rules)?;
+        let api = Api::ruled(target.port(), rules)?;
         let _sidecar = api.start()?;
         let mut stream = api.connect()?;
         stream.write_all(b"POST /pay HTTP/1.1\r\nhost: api.test\r\nexpect: 100-continue\r\ncontent-length: 14\r\n\r\n")?;
@@ -225,9 +215,16 @@ const FORMS: &[(&str, &[u8])] = &[
     ("words too many", b"GET /open/a /open/secret HTTP/1.1\r\nHost: api.test\r\n\r\n"),
 ];
 
-/// Sends every form, each on a connection of its own; `seen` gives what the target understood of
-/// all requests so far, a line each.
-fn differential(api: &Api, seen: &dyn Fn() -> Result<Vec<Value>>) -> Result<()> {
+/// Sends every form, each on a connection of its own; `log` gives what the target understood of
+/// all requests so far, a line of JSON each.
+fn differential(api: &Api, log: &dyn Fn() -> Result<String>) -> Result<()> {
+    let seen = || -> Result<Vec<Value>> {
+        let text = log()?;
+        let lines = text.lines();
+        Ok(lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    };
     for (name, bytes) in FORMS {
         let before = seen()?.len();
         let answer = api.raw(bytes)?;
@@ -277,34 +274,22 @@ mod what_is_decided_is_what_is_sent {
     location / { return 200 '{}'; }
   }",
         )?;
-        let api = api(nginx.port(), RULES)?;
+        let api = Api::ruled(nginx.port(), RULES)?;
         let _sidecar = api.start()?;
         let file = nginx.file("seen");
-        let seen = || -> Result<Vec<Value>> {
+        differential(&api, &|| {
             // The line is written once the answer was sent.
             std::thread::sleep(Duration::from_millis(20));
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            Ok(text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect())
-        };
-        differential(&api, &seen)
+            Ok(std::fs::read_to_string(&file).unwrap_or_default())
+        })
     }
 
     #[test]
     fn to_net_http_of_go() -> Result<()> {
-        let server = GoServer::start()?;
-        let api = api(server.port(), RULES)?;
+        let server = Server::start()?;
+        let api = Api::ruled(server.port(), RULES)?;
         let _sidecar = api.start()?;
-        let seen = || -> Result<Vec<Value>> {
-            let text = server.seen()?;
-            Ok(text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect())
-        };
-        differential(&api, &seen)
+        differential(&api, &|| server.seen())
     }
 }
 
@@ -313,7 +298,7 @@ fn an_approved_request_runs_once_and_no_other_with_it() -> Result<()> {
     let target = Target::answering(&[OK])?;
     let rules = "
   - {name: refund, action: RequireApproval, http: {methods: [POST], paths: [/refund]}, approval: {approvers: {groups: [ops]}, timeout: 0s}}";
-    let api = api(target.port(), rules)?;
+    let api = Api::ruled(target.port(), rules)?;
     let _sidecar = api.start()?;
     let refund = |body: &str| api.curl("/refund", &["-d", body]);
     let (status, body) = refund("amount=5")?;
@@ -354,7 +339,7 @@ mod masked {
     }
 
     fn masked_api(target: &Target) -> Result<Api> {
-        let api = api(target.port(), RULES)?;
+        let api = Api::ruled(target.port(), RULES)?;
         api.guardrails(MASKING)?;
         Ok(api)
     }
@@ -465,7 +450,7 @@ fn streams_are_not_collected() -> Result<()> {
         Some(_) => 1024,
         None => 256,
     };
-    let server = GoServer::start()?;
+    let server = Server::start()?;
     let directives = "  server {
     listen 127.0.0.1:{port};
     location /open/down { alias {folder}/big; }
@@ -474,7 +459,7 @@ fn streams_are_not_collected() -> Result<()> {
     let nginx = Nginx::start(&directives.replace("GO", &server.port().to_string()))?;
     let big = nginx.file("big");
     std::fs::File::create(&big)?.set_len(mib << 20)?;
-    let api = api(nginx.port(), RULES)?;
+    let api = Api::ruled(nginx.port(), RULES)?;
     let mut sidecar = api.start()?;
     let path = format!("/proc/{}/status", sidecar.process().id());
     let peak = || -> Result<u64> {
@@ -510,7 +495,7 @@ mod leaving_http {
     #[test]
     fn takes_a_rule_that_says_so() -> Result<()> {
         let target = Target::answering(&[SWITCHING])?;
-        let api = api(target.port(), RULES)?;
+        let api = Api::ruled(target.port(), RULES)?;
         let _sidecar = api.start()?;
         let answer = api.raw(UPGRADE)?;
         ensure!(
@@ -526,7 +511,7 @@ mod leaving_http {
         let target = Target::answering(&[SWITCHING])?;
         let rules = "
   - {name: chat, action: Allow, http: {methods: [GET, Upgrade], paths: [/open/chat]}}";
-        let api = api(target.port(), rules)?;
+        let api = Api::ruled(target.port(), rules)?;
         let _sidecar = api.start()?;
         let mut stream = api.connect()?;
         stream.write_all(UPGRADE)?;
@@ -556,7 +541,7 @@ mod leaving_http {
         let target = Target::answering(&[OK])?;
         let rules = "
   - {name: chat, action: Allow, http: {methods: [GET, Upgrade], paths: [/open/chat]}}";
-        let api = api(target.port(), rules)?;
+        let api = Api::ruled(target.port(), rules)?;
         let _sidecar = api.start()?;
         let smuggled = [UPGRADE, b"GET /closed HTTP/1.1\r\nhost: api.test\r\n\r\n"].concat();
         let answer = api.raw(&smuggled)?;
@@ -569,9 +554,9 @@ mod leaving_http {
 mod real_clients_work_unmodified {
     use super::*;
 
-    fn lab() -> Result<(GoServer, Api)> {
-        let server = GoServer::start()?;
-        let api = api(server.port(), RULES)?;
+    fn lab() -> Result<(Server, Api)> {
+        let server = Server::start()?;
+        let api = Api::ruled(server.port(), RULES)?;
         Ok((server, api))
     }
 
@@ -685,7 +670,7 @@ const base = process.argv[1];
 fn a_stream_that_is_no_longer_allowed_is_closed() -> Result<()> {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\nfirst";
     let target = Target::answering(&[head])?;
-    let api = api(target.port(), RULES)?;
+    let api = Api::ruled(target.port(), RULES)?;
     let _sidecar = api.start()?;
     let mut stream = api.connect()?;
     stream.write_all(b"GET /open/a HTTP/1.1\r\nhost: api.test\r\n\r\n")?;

@@ -1,26 +1,65 @@
 //! What a Connection's spec comes to once its references are read. Pure.
 //!
 //! ```text
-//! ConnectionSpec ─references─► what to read ─material─► credential + CA, or a Fault
-//! material ─settings─► where to log in and as whom
+//! ConnectionSpec ─served─► Target, or a Fault: not served, or never a target
+//! Target ─references─► what to read ─material─► credential + CA, or a Fault
+//! material ─upstream─► where to and as whom, which is what a probe needs
 //! ```
 
 use std::collections::BTreeMap;
 
+use axum::http::HeaderValue;
 use chaperone_control::{Fault, SecretBytes};
 use chaperone_crds::{
-    AccessPolicy, CaSource, ConditionReason, Connection, ConnectionSpec, KeyRef, PostgresTarget,
-    TlsMode as SpecTls,
+    AccessPolicy, CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, KeyRef,
+    Origin, PostgresTarget, TlsMode as SpecTls,
 };
-use chaperone_postgres::server::{Credential, Proof, Target};
+use chaperone_postgres::server as postgres;
+use chaperone_postgres::server::Proof;
 use chaperone_wire::{
     AllowSpecial, ClientIdentity, Secret, SpecialAddress, TlsClient, TlsMode, TlsSettings,
 };
 
 use crate::references::{Data, Kind, Missing, Read, Reference};
 
-/// The keys of a credential's Secret that mean something; the others stay where they are.
-const CREDENTIAL_KEYS: [&str; 4] = ["username", "password", "tls.crt", "tls.key"];
+/// The keys of a PostgreSQL credential's Secret that mean something; the others stay where they
+/// are.
+const POSTGRES_KEYS: [&str; 4] = ["username", "password", "tls.crt", "tls.key"];
+
+/// A target of a kind that this version serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    spec: &'a ConnectionSpec,
+    kind: Protocol<'a>,
+}
+
+/// What is spoken with a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol<'a> {
+    Postgres(&'a PostgresTarget),
+    Http(&'a HttpTarget),
+}
+
+/// Where to and as whom.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// A PostgreSQL server, to log in to.
+    Postgres {
+        /// Where to.
+        target: postgres::Target,
+        /// As whom.
+        credential: postgres::Credential,
+    },
+    /// What is only reached: nothing can be asked of it that has no effect for certain.
+    Other {
+        /// Host name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether it has to prove who it is.
+        tls: TlsClient,
+    },
+}
 
 /// What was read for one Connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,47 +104,56 @@ pub fn display(spec: &ConnectionSpec) -> Option<String> {
     None
 }
 
-/// The PostgreSQL target of a spec, if it may be one.
+/// The target of a spec, if it may be one.
 ///
 /// # Errors
-/// `Unsupported` for another protocol, `TargetNotAllowed` for a special address written out, or for
-/// a short name that nothing proves. An address that a name leads to is refused by whoever
-/// resolves it.
-pub fn postgres(spec: &ConnectionSpec, allow_special: bool) -> Result<&PostgresTarget, Fault> {
-    let Some(postgres) = &spec.postgres else {
-        return Err(fault(
-            ConditionReason::Unsupported,
-            "only postgres is served so far",
-        ));
+/// `Unsupported` for a protocol that is not served, `TargetNotAllowed` for a special address written
+/// out, or for a short name that nothing proves. An address that a name leads to is refused by
+/// whoever resolves it.
+pub fn served(spec: &ConnectionSpec, allow_special: bool) -> Result<Target<'_>, Fault> {
+    let kind = match (&spec.postgres, &spec.http) {
+        (Some(postgres), _) => Protocol::Postgres(postgres),
+        (None, Some(http)) => Protocol::Http(http),
+        (None, None) => {
+            return Err(fault(
+                ConditionReason::Unsupported,
+                "only postgres and http are served so far",
+            ));
+        }
     };
-    if allow_special {
-        return Ok(postgres);
+    let target = Target { spec, kind };
+    let (host, _) = target.authority()?;
+    if !allow_special {
+        allowed(&host, target.proves_nothing())?;
     }
-    let host = postgres.host.trim_end_matches('.').to_ascii_lowercase();
-    let special = match host.parse() {
+    Ok(target)
+}
+
+/// Whether a host may be a target where none is special.
+fn allowed(host: &str, proves_nothing: bool) -> Result<(), Fault> {
+    let bare = host.trim_end_matches('.').to_ascii_lowercase();
+    let special = match bare.parse() {
         Ok(address) => SpecialAddress::of(address).map(|special| special.to_string()),
-        Err(_) if host == "localhost" || host.ends_with(".localhost") => {
+        Err(_) if bare == "localhost" || bare.ends_with(".localhost") => {
             Some(SpecialAddress::Loopback.to_string())
         }
         Err(_) => None,
     };
     match special {
-        None if is_short(&postgres.host) && postgres.tls.mode == SpecTls::Disable => Err(fault(
+        None if is_short(host) && proves_nothing => Err(fault(
             ConditionReason::TargetNotAllowed,
             format!(
-                "without TLS nobody proves to be {0:?}, and a name this short is looked up among \
+                "without TLS nobody proves to be {host:?}, and a name this short is looked up among \
                  the agent's own services first; write it in full, such as \
-                 {0}.svc.cluster.local, or end it with a dot",
-                postgres.host
+                 {host}.svc.cluster.local, or end it with a dot"
             ),
         )),
-        None => Ok(postgres),
+        None => Ok(()),
         Some(special) => Err(fault(
             ConditionReason::TargetNotAllowed,
             format!(
-                "{} is {special}, which is never a target; name the host, or set the chart value \
-                 allowSpecialTargets",
-                postgres.host
+                "{host} is {special}, which is never a target; name the host, or set the chart \
+                 value allowSpecialTargets"
             ),
         )),
     }
@@ -149,73 +197,150 @@ pub fn names(policy: &AccessPolicy, namespace: &str, name: &str) -> bool {
     named(policy).any(|named| named.is_none_or(|named| named == (namespace, name)))
 }
 
-/// What a Connection in `namespace` refers to.
-pub fn references(namespace: &str, postgres: &PostgresTarget) -> Vec<Reference> {
-    let reference = |kind, name: &str| Reference {
-        kind,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    };
-    let mut found = vec![reference(Kind::Secret, &postgres.credential.secret.name)];
-    if let Some((kind, key)) = postgres.tls.ca.as_ref().and_then(ca_of) {
-        found.push(reference(kind, &key.name));
+impl Target<'_> {
+    /// What a Connection in `namespace` refers to.
+    pub fn references(&self, namespace: &str) -> Vec<Reference> {
+        let reference = |kind, name: &str| Reference {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let secret = self.spec.secret();
+        let ca = self.spec.ca().and_then(|(source, _)| ca_of(source));
+        secret
+            .map(|(name, _)| reference(Kind::Secret, name))
+            .into_iter()
+            .chain(ca.map(|(kind, key)| reference(kind, &key.name)))
+            .collect()
     }
-    found
-}
 
-/// Picks what a sidecar needs out of what was read.
-///
-/// # Errors
-/// The first reference that is missing or unusable.
-pub fn material(
-    namespace: &str,
-    postgres: &PostgresTarget,
-    read: &BTreeMap<Reference, Read>,
-) -> Result<Material, Fault> {
-    let secret = data(
-        namespace,
-        Kind::Secret,
-        &postgres.credential.secret.name,
-        "spec.postgres.credential.secret.name",
-        read,
-    )?;
-    let credential = CREDENTIAL_KEYS
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), secret.get(*key)?.clone())))
-        .collect();
-    let ca = match postgres.tls.ca.as_ref().and_then(ca_of) {
-        None => None,
-        Some((kind, reference)) => {
-            let path = "spec.postgres.tls.ca";
-            let found = data(namespace, kind, &reference.name, path, read)?;
-            let text = found
-                .get(&reference.key)
-                .and_then(|bytes| std::str::from_utf8(bytes.expose()).ok());
-            let text = text.ok_or_else(|| {
-                let (kind, name, key) = (kind.as_str(), &reference.name, &reference.key);
-                fault(
-                    ConditionReason::RefNotFound,
-                    format!("{path}: {kind} {name:?} has no usable key {key:?}"),
-                )
-            })?;
-            Some(text.to_owned())
+    /// Picks what a sidecar needs out of what was read.
+    ///
+    /// # Errors
+    /// The first reference that is missing or unusable.
+    pub fn material(
+        &self,
+        namespace: &str,
+        read: &BTreeMap<Reference, Read>,
+    ) -> Result<Material, Fault> {
+        let credential = match self.spec.secret() {
+            None => BTreeMap::new(),
+            Some((name, path)) => {
+                let secret = data(namespace, Kind::Secret, name, path, read)?;
+                self.credential_keys()
+                    .iter()
+                    .filter_map(|key| Some(((*key).to_owned(), secret.get(*key)?.clone())))
+                    .collect()
+            }
+        };
+        let ca = match self.spec.ca() {
+            Some((source, path)) => ca(namespace, source, path, read)?,
+            None => None,
+        };
+        let material = Material { credential, ca };
+        self.upstream(&material)?;
+        Ok(material)
+    }
+
+    /// Where to and as whom.
+    ///
+    /// # Errors
+    /// Keys that are missing, certificates that are none.
+    pub fn upstream(&self, material: &Material) -> Result<Upstream, Fault> {
+        match self.kind {
+            Protocol::Postgres(target) => log_in(target, material),
+            Protocol::Http(target) => {
+                if let Some(credential) = &target.credential {
+                    field_value(&credential.secret, material)?;
+                }
+                let (host, port) = self.authority()?;
+                Ok(Upstream::Other {
+                    host,
+                    port,
+                    tls: tls(target.tls.mode, "spec.http.tls", material, None)?,
+                })
+            }
         }
-    };
-    let material = Material { credential, ca };
-    settings(postgres, &material)?;
-    Ok(material)
+    }
+
+    /// What a change of may change what a probe finds.
+    pub fn fingerprint(&self) -> Vec<u8> {
+        match self.kind {
+            Protocol::Postgres(target) => serde_json::to_vec(target),
+            Protocol::Http(target) => serde_json::to_vec(target),
+        }
+        .unwrap_or_default()
+    }
+
+    fn authority(&self) -> Result<(String, u16), Fault> {
+        match self.kind {
+            Protocol::Postgres(target) => Ok((target.host.clone(), target.port)),
+            Protocol::Http(target) => match Origin::of(&target.url) {
+                Some(origin) => Ok((origin.host, origin.port)),
+                None => Err(fault(
+                    ConditionReason::Invalid,
+                    "spec.http.url is no URL of http:// or https://, a host and a port",
+                )),
+            },
+        }
+    }
+
+    fn proves_nothing(&self) -> bool {
+        self.spec
+            .tls()
+            .is_some_and(|(mode, _)| mode == SpecTls::Disable)
+    }
+
+    fn credential_keys(&self) -> Vec<&str> {
+        match self.kind {
+            Protocol::Postgres(_) => POSTGRES_KEYS.to_vec(),
+            Protocol::Http(target) => {
+                let credential = target.credential.as_ref();
+                let key = credential.map(|credential| credential.secret.key.as_str());
+                key.into_iter().collect()
+            }
+        }
+    }
 }
 
-/// Where to log in and as whom.
-///
-/// # Errors
-/// Keys that are missing, certificates that are none.
-pub fn settings(
-    postgres: &PostgresTarget,
-    material: &Material,
-) -> Result<(Target, Credential), Fault> {
-    let secret = &postgres.credential.secret.name;
-    let unusable = |message: String| fault(ConditionReason::RefNotFound, message);
+fn ca(
+    namespace: &str,
+    source: &CaSource,
+    path: &str,
+    read: &BTreeMap<Reference, Read>,
+) -> Result<Option<String>, Fault> {
+    let Some((kind, reference)) = ca_of(source) else {
+        return Ok(None);
+    };
+    let found = data(namespace, kind, &reference.name, path, read)?;
+    let text = found
+        .get(&reference.key)
+        .and_then(|bytes| std::str::from_utf8(bytes.expose()).ok());
+    let text = text.ok_or_else(|| {
+        let (kind, name, key) = (kind.as_str(), &reference.name, &reference.key);
+        unusable(format!("{path}: {kind} {name:?} has no usable key {key:?}"))
+    })?;
+    Ok(Some(text.to_owned()))
+}
+
+/// The value of the field that is added to requests, as the sidecar writes it.
+fn field_value(key: &KeyRef, material: &Material) -> Result<(), Fault> {
+    let KeyRef { name, key } = key;
+    let Some(value) = material.credential.get(key) else {
+        return Err(unusable(format!(
+            "spec.http.credential.secret: Secret {name:?} has no key {key:?}"
+        )));
+    };
+    match HeaderValue::from_bytes(value.expose().trim_ascii_end()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(unusable(format!(
+            "spec.http.credential.secret: key {key:?} of Secret {name:?} holds what no header may"
+        ))),
+    }
+}
+
+fn log_in(target: &PostgresTarget, material: &Material) -> Result<Upstream, Fault> {
+    let secret = &target.credential.secret.name;
     let value = |key: &str| material.credential.get(key).map(SecretBytes::expose);
     let identity = match (value("tls.crt"), value("tls.key")) {
         (Some(certificates), Some(key)) => Some(ClientIdentity {
@@ -225,15 +350,7 @@ pub fn settings(
         _ => None,
     };
     let has_identity = identity.is_some();
-    let tls = TlsClient::new(&TlsSettings {
-        mode: match postgres.tls.mode {
-            SpecTls::Disable => TlsMode::Disable,
-            SpecTls::VerifyFull => TlsMode::VerifyFull,
-        },
-        ca_pem: material.ca.as_ref().map(|text| text.clone().into_bytes()),
-        identity,
-    })
-    .map_err(|error| unusable(format!("spec.postgres.tls: {error}")))?;
+    let tls = tls(target.tls.mode, "spec.postgres.tls", material, identity)?;
     let username = value("username")
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .filter(|name| !name.is_empty())
@@ -248,18 +365,39 @@ pub fn settings(
             )));
         }
     };
-    Ok((
-        Target {
-            host: postgres.host.clone(),
-            port: postgres.port,
-            database: postgres.database.clone().unwrap_or_default(),
+    Ok(Upstream::Postgres {
+        target: postgres::Target {
+            host: target.host.clone(),
+            port: target.port,
+            database: target.database.clone().unwrap_or_default(),
             tls,
         },
-        Credential {
+        credential: postgres::Credential {
             username: username.to_owned(),
             proof,
         },
-    ))
+    })
+}
+
+fn tls(
+    mode: SpecTls,
+    path: &str,
+    material: &Material,
+    identity: Option<ClientIdentity>,
+) -> Result<TlsClient, Fault> {
+    TlsClient::new(&TlsSettings {
+        mode: match mode {
+            SpecTls::Disable => TlsMode::Disable,
+            SpecTls::VerifyFull => TlsMode::VerifyFull,
+        },
+        ca_pem: material.ca.as_ref().map(|text| text.clone().into_bytes()),
+        identity,
+    })
+    .map_err(|error| unusable(format!("{path}: {error}")))
+}
+
+fn unusable(message: String) -> Fault {
+    fault(ConditionReason::RefNotFound, message)
 }
 
 fn ca_of(source: &CaSource) -> Option<(Kind, &KeyRef)> {
@@ -305,7 +443,12 @@ fn data<'a>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use super::*;
 
@@ -318,7 +461,7 @@ mod tests {
             serde_saphyr::from_str(&text).unwrap()
         };
         for host in ["orders", "orders.db"] {
-            let fault = postgres(&spec(host, "Disable"), false).expect_err(host);
+            let fault = served(&spec(host, "Disable"), false).expect_err(host);
             assert_eq!(fault.reason, "TargetNotAllowed");
             assert!(
                 fault.message.contains(".svc.cluster.local"),
@@ -326,7 +469,10 @@ mod tests {
                 fault.message
             );
             // A certificate in that name proves more than a resolver does.
-            postgres(&spec(host, "VerifyFull"), false).unwrap();
+            served(&spec(host, "VerifyFull"), false).unwrap();
+            let fault = served(&http(&format!("http://{host}:8080/v1")), false).expect_err(host);
+            assert_eq!(fault.reason, "TargetNotAllowed");
+            served(&http(&format!("https://{host}")), false).unwrap();
         }
         for host in [
             "orders.db.svc.cluster.local",
@@ -335,7 +481,57 @@ mod tests {
             "10.1.2.3",
             "2001:db8::1",
         ] {
-            postgres(&spec(host, "Disable"), false).expect(host);
+            served(&spec(host, "Disable"), false).expect(host);
+            if !host.contains(':') {
+                served(&http(&format!("http://{host}/")), false).expect(host);
+            }
         }
+        for url in [
+            "https://127.0.0.1:8443",
+            "https://[::1]/",
+            "https://169.254.169.254/latest",
+            "https://localhost",
+        ] {
+            let fault = served(&http(url), false).expect_err(url);
+            assert_eq!(fault.reason, "TargetNotAllowed", "{url}");
+            served(&http(url), true).expect(url);
+        }
+    }
+
+    fn http(url: &str) -> ConnectionSpec {
+        let mode = match url.starts_with("https") {
+            true => "VerifyFull",
+            false => "Disable",
+        };
+        let text = format!(
+            "http: {{url: '{url}', tls: {{mode: {mode}}}, \
+             credential: {{header: Authorization, secret: {{name: api, key: token}}}}}}"
+        );
+        serde_saphyr::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn an_api_gets_the_one_key_that_it_names_and_only_if_a_field_may_hold_it() {
+        let spec = http("https://api.example.com/v1");
+        let target = served(&spec, false).unwrap();
+        let wanted = target.references("apis");
+        assert_eq!(wanted.len(), 1);
+        let read = |token: &str| {
+            let value = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
+            let data = BTreeMap::from([
+                ("token".to_owned(), value(token)),
+                ("admin".to_owned(), value("no business of a sidecar")),
+            ]);
+            BTreeMap::from([(wanted[0].clone(), Ok(std::sync::Arc::new(data)))])
+        };
+        let material = target.material("apis", &read("Bearer real\n")).unwrap();
+        assert_eq!(material.credential.keys().collect::<Vec<_>>(), ["token"]);
+        let Upstream::Other { host, port, .. } = target.upstream(&material).unwrap() else {
+            panic!("an API is not logged in to");
+        };
+        assert_eq!((host.as_str(), port), ("api.example.com", 443));
+        let fault = target.material("apis", &read("a\nb: c")).unwrap_err();
+        assert_eq!(fault.reason, "RefNotFound");
+        assert!(!fault.message.contains("b: c"), "{}", fault.message);
     }
 }

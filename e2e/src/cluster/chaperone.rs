@@ -306,6 +306,25 @@ impl Shop {
         })
     }
 
+    /// A person of group `dba`, who may approve.
+    pub fn approver(&self, name: &str) -> Kubectl {
+        Kubectl::admin()
+            .in_namespace(self.namespace.name())
+            .impersonating(name, &["dba", "system:authenticated"])
+    }
+
+    /// Lets the group `dba` approve what waits for this shop's Connections.
+    pub fn let_dba_approve(&self) -> Result<()> {
+        Kubectl::admin().ok(&[
+            "create",
+            "clusterrolebinding",
+            self.namespace.name(),
+            "--clusterrole=chaperone-approver",
+            "--group=dba",
+        ])?;
+        Ok(())
+    }
+
     /// Starts a shell's script in an agent's pod, and goes on.
     pub fn in_background(&self, pod: &str, script: &str) -> Result<Background> {
         self.namespace

@@ -136,23 +136,16 @@ fn pgbench(options: &Options) -> Result<()> {
         machine()?,
         postgres::version(server.bin())?,
     );
-    let mut table = Table::default();
-    for round in 1..=options.rounds {
-        for work in &WORK {
-            for (peer, port) in peers {
-                let cell = measure(&pgbench, port, work, options.seconds).with_context(|| {
-                    format!(
-                        "{} through {peer}; sidecar said:\n{}",
-                        work.name,
-                        sidecar.output()
-                    )
-                })?;
-                table.cells.entry((work.name, peer)).or_default().push(cell);
-            }
-        }
-        println!("round {round} of {} done", options.rounds);
-    }
-    println!("\n{}", table.render());
+    let measured = Measured::of(
+        options.rounds,
+        &WORK,
+        |work| (work.name, peers),
+        |port, work| {
+            measure(&pgbench, port, work, options.seconds)
+                .with_context(|| format!("the sidecar said:\n{}", sidecar.output()))
+        },
+    )?;
+    println!("\n{}", render(&measured));
     println!(
         "durability: reads Written, writes Synced; masking armed on one column; no TLS on either side"
     );
@@ -248,44 +241,63 @@ fn measure(pgbench: &std::path::Path, port: u16, work: &Work, seconds: u32) -> R
     bail!("pgbench had failed transactions:\n{output}")
 }
 
-#[derive(Default)]
-struct Table {
-    cells: BTreeMap<(&'static str, &'static str), Vec<Cell>>,
-}
+/// A peer's name and port.
+type Peer = (&'static str, u16);
 
-impl Table {
-    fn median(&self, work: &'static str, peer: &'static str, of: impl Fn(&Cell) -> f64) -> f64 {
-        let mut values: Vec<f64> = self
-            .cells
-            .get(&(work, peer))
-            .into_iter()
-            .flatten()
-            .map(of)
-            .collect();
+/// What rounds of measuring gave, by work and peer.
+struct Measured<C>(BTreeMap<(&'static str, &'static str), Vec<C>>);
+
+impl<C> Measured<C> {
+    /// Measures each work through each of its three peers, round after round, so that what the machine
+    /// does meanwhile meets all alike.
+    fn of<W>(
+        rounds: u32,
+        works: &[W],
+        peers: impl Fn(&W) -> (&'static str, [Peer; 3]),
+        measure: impl Fn(u16, &W) -> Result<C>,
+    ) -> Result<Measured<C>> {
+        let mut cells: BTreeMap<_, Vec<C>> = BTreeMap::new();
+        for round in 1..=rounds {
+            for work in works {
+                let (name, peers) = peers(work);
+                for (peer, port) in peers {
+                    let cell =
+                        measure(port, work).with_context(|| format!("{name} through {peer}"))?;
+                    cells.entry((name, peer)).or_default().push(cell);
+                }
+            }
+            println!("round {round} of {rounds} done");
+        }
+        Ok(Measured(cells))
+    }
+
+    fn median(&self, work: &'static str, peer: &'static str, of: impl Fn(&C) -> f64) -> f64 {
+        let cells = self.0.get(&(work, peer)).into_iter().flatten();
+        let mut values: Vec<f64> = cells.map(of).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
+}
 
-    fn render(&self) -> String {
-        let mut lines = vec![
-            "| work (medians) | direct tps | PgBouncer tps | Chaperone tps | of direct | of PgBouncer | added ms a transaction |"
-                .to_owned(),
-            "|---|---:|---:|---:|---:|---:|---:|".to_owned(),
-        ];
-        for work in &WORK {
-            let tps = |peer| self.median(work.name, peer, |cell| cell.tps);
-            let latency = |peer| self.median(work.name, peer, |cell| cell.latency_ms);
-            let (direct, bouncer, ours) = (tps("direct"), tps("pgbouncer"), tps("chaperone"));
-            lines.push(format!(
-                "| {} | {direct:.0} | {bouncer:.0} | {ours:.0} | {:.2} | {:.2} | {:+.3} |",
-                work.name,
-                ours / direct,
-                ours / bouncer,
-                latency("chaperone") - latency("direct"),
-            ));
-        }
-        lines.join("\n")
+fn render(measured: &Measured<Cell>) -> String {
+    let mut lines = vec![
+        "| work (medians) | direct tps | PgBouncer tps | Chaperone tps | of direct | of PgBouncer | added ms a transaction |"
+            .to_owned(),
+        "|---|---:|---:|---:|---:|---:|---:|".to_owned(),
+    ];
+    for work in &WORK {
+        let tps = |peer| measured.median(work.name, peer, |cell| cell.tps);
+        let latency = |peer| measured.median(work.name, peer, |cell| cell.latency_ms);
+        let (direct, bouncer, ours) = (tps("direct"), tps("pgbouncer"), tps("chaperone"));
+        lines.push(format!(
+            "| {} | {direct:.0} | {bouncer:.0} | {ours:.0} | {:.2} | {:.2} | {:+.3} |",
+            work.name,
+            ours / direct,
+            ours / bouncer,
+            latency("chaperone") - latency("direct"),
+        ));
     }
+    lines.join("\n")
 }
 
 /// What a figure is worth nothing without.

@@ -12,7 +12,14 @@ use crate::process::{draft, succeed};
 use crate::{cluster, digest, needs, workspace};
 
 /// The folders that have to be prepared; what Python and Ruby run lies where it is.
-const PREPARED: [&str; 5] = ["go-http", "node-postgres", "pgjdbc", "pgx", "prisma"];
+const PREPARED: [&str; 6] = [
+    "go-grpc",
+    "go-http",
+    "node-postgres",
+    "pgjdbc",
+    "pgx",
+    "prisma",
+];
 
 const PGJDBC: Artifact = Artifact {
     group: "org.postgresql",
@@ -95,7 +102,7 @@ fn prepare(name: &str, folder: &Path) -> Result<()> {
             let compile = ["-cp", "pgjdbc.jar", "-d", ".", "Main.java"];
             succeed(Command::new("javac").args(compile).current_dir(folder))?;
         }
-        "pgx" | "go-http" => {
+        "pgx" | "go-grpc" | "go-http" => {
             // As the test cluster is built: they share what Go has compiled.
             let build = [
                 "build",

@@ -30,6 +30,9 @@ pub(crate) fn assign(
 ) -> Result<(Vec<Host>, Vec<Ipv4Addr>), Refusal> {
     let mut hosts: Vec<Host> = Vec::new();
     let mut addresses: Vec<Ipv4Addr> = Vec::new();
+    for forms in grouped(targets, namespace) {
+        hosts.push(Host::new(loopback(hosts.len()), forms));
+    }
     for target in targets {
         if target.port == ADMIN_PORT {
             return Err(Refusal::Reserved {
@@ -38,23 +41,8 @@ pub(crate) fn assign(
             });
         }
         let forms = forms(&target.host, namespace);
-        let known = hosts.iter_mut().find(|host| host.is(&forms));
-        let address = match known {
-            Some(host) => {
-                host.add(forms);
-                host.address
-            }
-            None => {
-                let mut host = Host {
-                    address: loopback(hosts.len()),
-                    names: Vec::new(),
-                    keys: Vec::new(),
-                };
-                host.add(forms);
-                hosts.push(host);
-                loopback(hosts.len().saturating_sub(1))
-            }
-        };
+        let host = hosts.iter().find(|host| host.is(&forms));
+        let address = host.map_or(Ipv4Addr::LOCALHOST, |host| host.address);
         let taken = targets.iter().zip(&addresses).find(|(other, taken)| {
             **taken == address && other.port == target.port && !other.differs_by_pin(target)
         });
@@ -69,6 +57,35 @@ pub(crate) fn assign(
     Ok((hosts, addresses))
 }
 
+/// All forms of each distinct host, in the order of the targets. Two targets are of one host where
+/// they share a name, of themselves or by a third one's: in `/etc/hosts` a name leads to one address.
+fn grouped(targets: &[Target], namespace: &str) -> Vec<Vec<String>> {
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    for target in targets {
+        let mut own = forms(&target.host, namespace);
+        for name in &target.names {
+            own.extend(forms(name, namespace));
+        }
+        let shares = |group: &Vec<String>| group.iter().any(|form| own.contains(form));
+        // In the place of the first, so that an address stays while targets are added.
+        let place = groups.iter().position(shares).unwrap_or(groups.len());
+        let (joined, mut apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(shares);
+        apart.insert(place, deduplicated(joined.into_iter().flatten().chain(own)));
+        groups = apart;
+    }
+    groups
+}
+
+fn deduplicated(forms: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for form in forms {
+        if !seen.contains(&form) {
+            seen.push(form);
+        }
+    }
+    seen
+}
+
 /// 127.0.0.(2+i). Annotations are bounded far below the 253 that fit.
 fn loopback(position: usize) -> Ipv4Addr {
     let last = u8::try_from(position).unwrap_or(u8::MAX).saturating_add(2);
@@ -76,24 +93,23 @@ fn loopback(position: usize) -> Ipv4Addr {
 }
 
 impl Host {
+    fn new(address: Ipv4Addr, forms: Vec<String>) -> Host {
+        let aliasable = |form: &&String| {
+            is_name(form)
+                && form.parse::<IpAddr>().is_err()
+                && *form != "localhost"
+                && !form.ends_with(".localhost")
+        };
+        Host {
+            address,
+            names: forms.iter().filter(aliasable).cloned().collect(),
+            keys: forms,
+        }
+    }
+
     /// Whether one of these forms is its.
     pub(crate) fn is(&self, forms: &[String]) -> bool {
         self.keys.iter().any(|key| forms.contains(key))
-    }
-
-    fn add(&mut self, forms: Vec<String>) {
-        for form in forms {
-            let aliasable = is_name(&form)
-                && form.parse::<IpAddr>().is_err()
-                && form != "localhost"
-                && !form.ends_with(".localhost");
-            if aliasable && !self.names.contains(&form) {
-                self.names.push(form.clone());
-            }
-            if !self.keys.contains(&form) {
-                self.keys.push(form);
-            }
-        }
     }
 }
 
@@ -134,13 +150,7 @@ pub(crate) fn forms(host: &str, namespace: &str) -> Vec<String> {
     if of == namespace {
         forms.push(name.to_owned());
     }
-    let mut seen = Vec::new();
-    forms.retain(|form| {
-        let new = !seen.contains(form);
-        seen.push(form.clone());
-        new
-    });
-    forms
+    deduplicated(forms.into_iter())
 }
 
 #[cfg(test)]
@@ -159,6 +169,7 @@ mod tests {
             host: host.to_owned(),
             port,
             database: database.map(str::to_owned),
+            names: Vec::new(),
         }
     }
 
@@ -214,5 +225,46 @@ mod tests {
         assert!(collide(Some("x"), None));
         assert!(collide(Some("x"), Some("x")));
         assert!(!collide(Some("x"), Some("y")));
+    }
+
+    #[test]
+    fn an_apis_other_names_lead_to_it_and_to_nothing_else() {
+        let api = |name: &str, host: &str, port: u16, names: &[&str]| Target {
+            protocol: Protocol::Http,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..target(name, host, port, None)
+        };
+        let targets = [
+            target("db", "orders.db", 5432, None),
+            api("pay", "api.pay.example", 443, &["Www.pay.test", "10.7.7.7"]),
+            api("stock", "10.1.2.3", 8443, &["www.stock.test"]),
+        ];
+        let (hosts, addresses) = assign(&targets, "shop").unwrap();
+        assert_eq!(hosts.len(), 3);
+        assert_eq!(hosts[1].names, ["api.pay.example", "www.pay.test"]);
+        assert_eq!(hosts[2].names, ["www.stock.test"]);
+        assert_eq!(addresses[2], Ipv4Addr::new(127, 0, 0, 4));
+        // A name that two share joins them, and their ports tell them apart or do not.
+        for (port, fits) in [(8443, true), (443, false)] {
+            let mut targets = targets.clone();
+            targets[2] = api("stock", "10.1.2.3", port, &["www.pay.test"]);
+            assert_eq!(assign(&targets, "shop").is_ok(), fits, "{port}");
+        }
+        // The third joins the first two, whose ports are then one another's.
+        let bridge = |port: u16| {
+            let targets = [
+                api("a", "a.test", 443, &[]),
+                api("b", "b.test", port, &[]),
+                api("c", "c.test", 8080, &["a.test", "b.test"]),
+            ];
+            assign(&targets, "shop").map(|(hosts, addresses)| (hosts.len(), addresses))
+        };
+        assert_eq!(
+            bridge(444).unwrap(),
+            (1, vec![Ipv4Addr::new(127, 0, 0, 2); 3])
+        );
+        let refusal = bridge(443).unwrap_err();
+        assert_eq!(refusal.reason().as_str(), "ConnectionsCollide");
+        assert!(refusal.to_string().contains("spec.http.hosts"), "{refusal}");
     }
 }

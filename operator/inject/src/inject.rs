@@ -24,6 +24,18 @@ use crate::{Plan, Protocol, Refusal, digest, pod, tree};
 const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 /// A pod needs this long to flush its evidence, in seconds.
 const GRACE: i64 = 30;
+/// Where clients look for the certificates that they trust: OpenSSL, Go and what follows them; curl;
+/// Python's requests; Node.js; Deno; git; the AWS tools; gRPC's C core, which has its own roots.
+const TRUSTING: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "DENO_CERT",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
 /// How the ServiceAccount admission plugin names the volume of the pod's own token.
 const OWN_TOKEN_PREFIX: &str = "kube-api-access-";
 
@@ -64,7 +76,7 @@ pub fn inject(pod: &Value, plan: &Plan) -> Result<Injected, Refusal> {
         .is_some_and(|annotations| annotations.get(INJECTED_ANNOTATION).is_some());
     check(original, marked)?;
 
-    let mut warnings = Vec::new();
+    let mut warnings = unnamed(plan, &hosts);
     let mut pod = pod.clone();
     let Some(root) = pod.as_object_mut() else {
         return Err(Refusal::Malformed("not a mapping".to_owned()));
@@ -105,6 +117,27 @@ pub fn inject(pod: &Value, plan: &Plan) -> Result<Injected, Refusal> {
         spec.insert("terminationGracePeriodSeconds".to_owned(), GRACE.into());
     }
     Ok(Injected { pod, warnings })
+}
+
+/// APIs that no name leads to: PGHOST has no equal there.
+fn unnamed(plan: &Plan, hosts: &[Host]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for target in plan
+        .targets
+        .iter()
+        .filter(|target| target.protocol == Protocol::Http)
+    {
+        let forms = hosts::forms(&target.host, &plan.namespace);
+        let host = hosts.iter().find(|host| host.is(&forms));
+        if let Some(host) = host.filter(|host| host.names.is_empty()) {
+            warnings.push(format!(
+                "Connection {} is for {}, which no entry of /etc/hosts can lead to; the agent reaches \
+                 it at {}:{}, or by a name in spec.http.hosts",
+                target.reference, target.host, host.address, target.port
+            ));
+        }
+    }
+    warnings
 }
 
 /// A pod that is already marked may have what is ours: it is written anew.
@@ -358,12 +391,7 @@ fn variables(plan: &Plan, hosts: &[Host], account: &str) -> Vec<(&'static str, S
         }
         variables.push(("PGSSLROOTCERT", format!("{TRUST_PATH}/{TRUST_CA}")));
     }
-    for name in [
-        "SSL_CERT_FILE",
-        "CURL_CA_BUNDLE",
-        "REQUESTS_CA_BUNDLE",
-        "NODE_EXTRA_CA_CERTS",
-    ] {
+    for name in TRUSTING {
         variables.push((name, format!("{TRUST_PATH}/{TRUST_BUNDLE}")));
     }
     variables

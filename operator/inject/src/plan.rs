@@ -32,6 +32,8 @@ pub struct Target {
     pub port: u16,
     /// The database that it is pinned to.
     pub database: Option<String>,
+    /// Other host names that stand for it.
+    pub names: Vec<String>,
 }
 
 /// What is spoken with a target.
@@ -39,6 +41,8 @@ pub struct Target {
 pub enum Protocol {
     /// PostgreSQL.
     Postgres,
+    /// HTTP, encrypted or not.
+    Http,
 }
 
 /// Whom the sidecar reports to.
@@ -63,7 +67,8 @@ impl Target {
     /// A Connection as a target.
     ///
     /// # Errors
-    /// [`Refusal::Unsupported`] for a protocol that this build does not serve.
+    /// [`Refusal::Unsupported`] for a protocol that this build does not serve,
+    /// [`Refusal::Malformed`] for a URL that is none.
     pub fn of(
         reference: Reference,
         spec: &chaperone_crds::ConnectionSpec,
@@ -75,11 +80,23 @@ impl Target {
                 host: postgres.host.clone(),
                 port: postgres.port,
                 database: postgres.database.clone(),
+                names: Vec::new(),
             });
         }
-        let protocol = if spec.http.is_some() {
-            "HTTP"
-        } else if spec.kubernetes.is_some() {
+        if let Some(http) = &spec.http {
+            let origin = chaperone_crds::Origin::of(&http.url).ok_or_else(|| {
+                Refusal::Malformed(format!("spec.http.url of Connection {reference} is no URL"))
+            })?;
+            return Ok(Target {
+                reference,
+                protocol: Protocol::Http,
+                host: origin.host,
+                port: origin.port,
+                database: None,
+                names: http.hosts.clone(),
+            });
+        }
+        let protocol = if spec.kubernetes.is_some() {
             "Kubernetes"
         } else if spec.ssh.is_some() {
             "SSH"

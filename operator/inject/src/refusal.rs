@@ -39,8 +39,8 @@ pub enum Refusal {
     },
     /// Two Connections with one address.
     #[error(
-        "Connections {first} and {second} are the same host and port; name only one, or pin \
-         different databases in both"
+        "Connections {first} and {second} are the same host and port; name only one, pin different \
+         databases in both, or have no name lead to both in spec.http.hosts"
     )]
     ConnectionsCollide {
         /// `namespace/name`.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use chaperone_inject::{Plan, WorkloadKind, copy, inject, verify};
 use serde_json::Value;
-use support::{accepted, defaulted, orders, plan, target, yaml};
+use support::{accepted, api, defaulted, orders, plan, target, yaml};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -66,6 +66,16 @@ fn several_connections_have_an_address_each() {
         target(("shop", "legacy"), "10.1.2.3", 5432, None),
     ];
     check_pod("several", &plan(targets));
+}
+
+#[test]
+fn an_api_is_reached_by_all_its_names_and_trusted() {
+    let targets = vec![
+        orders(),
+        api(("apis", "pay"), "api.pay.example", 443, &["pay.test"]),
+        api(("apis", "legacy"), "10.1.2.4", 8080, &[]),
+    ];
+    check_pod("apis", &plan(targets));
 }
 
 #[test]

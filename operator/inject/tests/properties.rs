@@ -6,7 +6,7 @@ mod support;
 use chaperone_inject::{Plan, Target, inject, verify};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use support::{accepted, defaulted, plan, target, yaml};
+use support::{accepted, api, defaulted, plan, target, yaml};
 
 /// Fields of a container that have nothing to do with us.
 fn container(name: &'static str) -> impl Strategy<Value = Value> {
@@ -16,6 +16,7 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
             "PGUSER",
             "PGPORT",
             "SSL_CERT_FILE",
+            "GIT_SSL_CAINFO",
             "HOME",
             "X",
         ]),
@@ -125,17 +126,21 @@ fn plans() -> impl Strategy<Value = Plan> {
         "10.1.2.3",
         "pg.example.com",
     ];
-    let one = (0..hosts.len(), prop::option::of(Just("orders")))
-        .prop_map(move |(host, database)| (host, hosts[host], database));
+    let kind = prop::option::of(prop::option::of(Just("orders")));
+    let one = (0..hosts.len(), kind).prop_map(move |(host, kind)| (host, hosts[host], kind));
     prop::collection::vec(one, 0..4).prop_map(|chosen| {
         let targets: Vec<Target> = chosen
             .iter()
             .enumerate()
-            .map(|(position, (host, name, database))| {
+            .map(|(position, (host, name, kind))| {
                 // A port each, since several may be of one host.
                 let port = 5432 + u16::try_from(position * 10 + host).unwrap();
                 let reference = format!("c{position}");
-                target(("databases", &reference), name, port, *database)
+                let reference = ("databases", reference.as_str());
+                match kind {
+                    Some(database) => target(reference, name, port, *database),
+                    None => api(reference, name, port, &["pay.test", "stock.db"]),
+                }
             })
             .collect();
         plan(targets)

@@ -182,9 +182,9 @@ impl Shared {
             let Some(found) = found else { continue };
             let labels = namespace_labels.as_ref();
             if target::admits(found, &caller.pod.namespace, labels)
-                && let Ok(postgres) = target::postgres(&found.spec, allow_special)
+                && let Ok(target) = target::served(&found.spec, allow_special)
             {
-                wanted.extend(target::references(namespace, postgres));
+                wanted.extend(target.references(namespace));
             }
         }
         let references = self.references.read(wanted).await;

@@ -182,8 +182,8 @@ fn material(
     namespace: &str,
     found: &Connection,
 ) -> Result<target::Material, Fault> {
-    let postgres = target::postgres(&found.spec, inputs.allow_special)?;
-    target::material(namespace, postgres, inputs.references)
+    let target = target::served(&found.spec, inputs.allow_special)?;
+    target.material(namespace, inputs.references)
 }
 
 /// All policies that name the Connection, those that may not compile too: they must deny. Only

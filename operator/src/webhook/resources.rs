@@ -92,13 +92,15 @@ fn connection(
     };
     compiled(check(&[named], &[]))?;
     let mut warnings = Vec::new();
-    match target::postgres(&resource.spec, context.config.allow_special_targets) {
-        Ok(postgres) if postgres.tls.mode == TlsMode::Disable => warnings.push(
-            "spec.postgres.tls.mode: with Disable, everything crosses the network readable, the \
-             password's proof too"
-                .to_owned(),
-        ),
-        Ok(_) => {}
+    match target::served(&resource.spec, context.config.allow_special_targets) {
+        Ok(_) => {
+            if let Some((TlsMode::Disable, path)) = resource.spec.tls() {
+                warnings.push(format!(
+                    "{path}: with Disable, everything crosses the network readable, what the sidecar \
+                     proves itself with too"
+                ));
+            }
+        }
         Err(fault) if fault.reason == ConditionReason::Unsupported.as_str() => {
             warnings.push(fault.message);
         }

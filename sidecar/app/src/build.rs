@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use chaperone_crds::{
-    CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, PostgresTarget, Tls, TlsMode,
+    CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, Origin, PostgresTarget, Tls,
+    TlsMode,
 };
 use chaperone_http::server as http;
 use chaperone_manifests::{Located, Manifests, Problem, SecretBytes};
@@ -217,17 +218,12 @@ impl Resolved<'_> {
             path: "spec.http.url",
             message: message.to_owned(),
         };
-        let (secure, rest) = match target.url.split_once("://") {
-            Some(("https", rest)) => (true, rest),
-            Some(("http", rest)) => (false, rest),
-            _ => return Err(wrong("is neither http:// nor https://")),
+        let origin = Origin::of(&target.url)
+            .ok_or_else(|| wrong("is no URL of http:// or https://, a host and a port"))?;
+        let path = match origin.path {
+            "" => "/",
+            path => path,
         };
-        let (authority, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        let (host, port) = chaperone_http::normal::authority(authority)
-            .map_err(|error| wrong(&error.to_string()))?;
         let prefix = chaperone_http::normal::target(path, None)
             .map_err(|error| wrong(&error.to_string()))?;
         let credential = match &target.credential {
@@ -252,9 +248,9 @@ impl Resolved<'_> {
         };
         Ok(Upstream::Http {
             target: http::Target {
-                host,
-                port: port.unwrap_or(if secure { 443 } else { 80 }),
-                secure,
+                host: origin.host,
+                port: origin.port,
+                secure: origin.secure,
                 prefix: prefix.path,
                 hosts: target
                     .hosts

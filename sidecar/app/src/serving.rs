@@ -131,7 +131,7 @@ impl Plane {
                     target: target.clone(),
                     credential: credential.clone(),
                     resolver: Arc::clone(&self.resolver),
-                    tls: self.tls.clone(),
+                    tls: self.tls_for(&[postgres::APPLICATION_PROTOCOL]),
                     allow_special: self.allow_special,
                     allow_md5: false,
                     allow_cleartext: false,
@@ -154,7 +154,7 @@ impl Plane {
                 target: target.clone(),
                 credential: credential.clone(),
                 resolver: Arc::clone(&self.resolver),
-                tls: self.tls.clone(),
+                tls: self.tls_for(&http::APPLICATION_PROTOCOLS),
                 allow_special: self.allow_special,
                 masker: Arc::clone(&self.masker),
                 bounds: http::Bounds {
@@ -165,6 +165,10 @@ impl Plane {
             })),
         };
         (service, Policies(sender))
+    }
+
+    fn tls_for(&self, protocols: &[&[u8]]) -> Option<TlsServer> {
+        Some(self.tls.as_ref()?.speaking(protocols))
     }
 
     /// Starts to accept on the data plane. Of several connections on one listener all are of one

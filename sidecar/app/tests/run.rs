@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod http;
 mod operator;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,12 @@
 //! HTTP: a small GET, straight to nginx, through nginx as a reverse proxy, and through the sidecar,
 //! alternating in one run (performance.md). The load is h2load's.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::machine;
+use super::{Measured, machine};
 use crate::nginx::Nginx;
 use crate::options::Options;
 use crate::process::{Scratch, free_port, succeed};
@@ -81,35 +80,27 @@ pub(super) fn run(options: &Options) -> Result<()> {
         "{}; nginx of two workers; all share the machine\n",
         machine()?
     );
-    let mut cells: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
-    for round in 1..=options.rounds {
-        for work in &WORK {
-            let peers = match work.two {
-                false => [
-                    ("direct", target.port()),
-                    ("nginx", proxy.port()),
-                    ("chaperone", port),
-                ],
-                true => [
-                    ("direct", target_two.port()),
-                    ("nginx", proxy_two.port()),
-                    ("chaperone", port),
-                ],
+    let measured = Measured::of(
+        options.rounds,
+        &WORK,
+        |work| {
+            let (direct, proxied) = match work.two {
+                false => (&target, &proxy),
+                true => (&target_two, &proxy_two),
             };
-            for (peer, port) in peers {
-                let rate = measure(port, work, options.seconds).with_context(|| {
-                    format!(
-                        "{} through {peer}; sidecar said:\n{}",
-                        work.name,
-                        sidecar.output()
-                    )
-                })?;
-                cells.entry((work.name, peer)).or_default().push(rate);
-            }
-        }
-        println!("round {round} of {} done", options.rounds);
-    }
-    println!("\n{}", table(&mut cells));
+            let peers = [
+                ("direct", direct.port()),
+                ("nginx", proxied.port()),
+                ("chaperone", port),
+            ];
+            (work.name, peers)
+        },
+        |port, work| {
+            measure(port, work, options.seconds)
+                .with_context(|| format!("the sidecar said:\n{}", sidecar.output()))
+        },
+    )?;
+    println!("\n{}", table(&measured));
     println!(
         "durability: Written; a rule on method and path; nothing masked; no TLS on either side"
     );
@@ -139,8 +130,14 @@ spec:
     )
 }
 
-/// Requests a second.
-fn measure(port: u16, work: &Work, seconds: u32) -> Result<f64> {
+struct Cell {
+    /// Requests a second.
+    rate: f64,
+    /// Their mean time, in milliseconds.
+    latency_ms: f64,
+}
+
+fn measure(port: u16, work: &Work, seconds: u32) -> Result<Cell> {
     let mut command = Command::new("h2load");
     let clients = work.clients.to_string();
     match work.two {
@@ -159,29 +156,45 @@ fn measure(port: u16, work: &Work, seconds: u32) -> Result<f64> {
         .lines()
         .any(|line| line.starts_with("status codes:") && !line.contains(" 0 3xx, 0 4xx, 0 5xx"));
     anyhow::ensure!(!failed, "some requests failed:\n{output}");
-    rate.with_context(|| format!("no rate in:\n{output}"))
+    let latency_ms = output.lines().find_map(|line| {
+        let figures = line.strip_prefix("time for request:")?;
+        milliseconds(figures.split_whitespace().nth(2)?)
+    });
+    Ok(Cell {
+        rate: rate.with_context(|| format!("no rate in:\n{output}"))?,
+        latency_ms: latency_ms.with_context(|| format!("no latency in:\n{output}"))?,
+    })
 }
 
-fn table(cells: &mut BTreeMap<(&str, &str), Vec<f64>>) -> String {
-    let mut median = |work, peer| {
-        let values = cells.entry((work, peer)).or_default();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
+/// `1.25ms`, `800us` or `1.2s`, as h2load writes times.
+fn milliseconds(text: &str) -> Option<f64> {
+    let at = text.find(|letter: char| letter.is_ascii_alphabetic())?;
+    let (figure, unit) = text.split_at(at);
+    let figure: f64 = figure.parse().ok()?;
+    match unit {
+        "us" => Some(figure / 1000.0),
+        "ms" => Some(figure),
+        "s" => Some(figure * 1000.0),
+        _ => None,
+    }
+}
+
+fn table(measured: &Measured<Cell>) -> String {
     let mut lines = vec![
-        "| work (medians) | direct req/s | nginx req/s | Chaperone req/s | of direct | of nginx |"
+        "| work (medians) | direct req/s | nginx req/s | Chaperone req/s | of direct | of nginx | added ms a request |"
             .to_owned(),
-        "|---|---:|---:|---:|---:|---:|".to_owned(),
+        "|---|---:|---:|---:|---:|---:|---:|".to_owned(),
     ];
     for work in &WORK {
-        let direct = median(work.name, "direct");
-        let nginx = median(work.name, "nginx");
-        let ours = median(work.name, "chaperone");
+        let rate = |peer| measured.median(work.name, peer, |cell| cell.rate);
+        let latency = |peer| measured.median(work.name, peer, |cell| cell.latency_ms);
+        let (direct, nginx, ours) = (rate("direct"), rate("nginx"), rate("chaperone"));
         lines.push(format!(
-            "| {} | {direct:.0} | {nginx:.0} | {ours:.0} | {:.2} | {:.2} |",
+            "| {} | {direct:.0} | {nginx:.0} | {ours:.0} | {:.2} | {:.2} | {:+.3} |",
             work.name,
             ours / direct,
             ours / nginx,
+            latency("chaperone") - latency("direct"),
         ));
     }
     lines.join("\n")

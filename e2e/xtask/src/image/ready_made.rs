@@ -16,11 +16,14 @@ use crate::process::succeed;
 pub const PAUSE: &str = "localhost/pause:e2e";
 /// busybox and nothing else.
 pub const BUSYBOX: &str = "localhost/busybox:e2e";
-/// What an agent has: psql, pgbench, python3 where the machine has it, and busybox. Does nothing by
-/// itself.
+/// What an agent has: psql, pgbench, curl, python3 where the machine has it, and busybox. Does nothing
+/// by itself.
 pub const AGENT: &str = "localhost/agent:e2e";
 /// PostgreSQL as uid 70; see `postgres-entrypoint.sh` for its variables.
 pub const POSTGRES: &str = "localhost/postgres:e2e";
+
+/// nginx, which reads `/etc/nginx/nginx.conf` and writes to `/tmp` alone.
+pub const NGINX: &str = "localhost/nginx:e2e";
 
 /// An image by its short name, for command lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum ReadyMade {
     Agent,
     /// [`POSTGRES`]
     Postgres,
+    /// [`NGINX`]
+    Nginx,
 }
 
 impl ReadyMade {
@@ -43,6 +48,7 @@ impl ReadyMade {
             "busybox" => Some(ReadyMade::Busybox),
             "agent" => Some(ReadyMade::Agent),
             "postgres" => Some(ReadyMade::Postgres),
+            "nginx" => Some(ReadyMade::Nginx),
             _ => None,
         }
     }
@@ -54,6 +60,7 @@ impl ReadyMade {
             ReadyMade::Busybox => BUSYBOX,
             ReadyMade::Agent => AGENT,
             ReadyMade::Postgres => POSTGRES,
+            ReadyMade::Nginx => NGINX,
         }
     }
 
@@ -71,6 +78,14 @@ impl ReadyMade {
             }
             ReadyMade::Agent => agent(&rootfs)?,
             ReadyMade::Postgres => server(&rootfs)?,
+            ReadyMade::Nginx => {
+                let nginx = find_program("nginx").context("no nginx on this machine")?;
+                rootfs.program(&nginx, "/usr/sbin/nginx")?;
+                Image::new(
+                    NGINX,
+                    &["/usr/sbin/nginx", "-e", "/dev/stderr", "-g", "daemon off;"],
+                )
+            }
         };
         image.write(&rootfs, archive)
     }
@@ -93,6 +108,8 @@ fn agent(rootfs: &Rootfs) -> Result<Image> {
     for program in ["psql", "pgbench"] {
         rootfs.program(&bin.join(program), &format!("/usr/bin/{program}"))?;
     }
+    let curl = find_program("curl").context("no curl on this machine")?;
+    rootfs.program(&curl, "/usr/bin/curl")?;
     add_resolver(rootfs)?;
     add_python(rootfs)?;
     Ok(Image::new(AGENT, &[]))

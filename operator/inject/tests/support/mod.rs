@@ -27,6 +27,16 @@ pub fn target(reference: (&str, &str), host: &str, port: u16, database: Option<&
         host: host.to_owned(),
         port,
         database: database.map(str::to_owned),
+        names: Vec::new(),
+    }
+}
+
+/// An HTTP API.
+pub fn api(reference: (&str, &str), host: &str, port: u16, names: &[&str]) -> Target {
+    Target {
+        protocol: Protocol::Http,
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..target(reference, host, port, None)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Logs in to the target as sidecars will, and looks at what it got.
+//! Logs in to the target as sidecars will, and looks at what it got. An HTTP API is only reached:
+//! no request is without effect for certain, so none is sent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,22 +7,25 @@ use std::time::Duration;
 use chaperone_crds::{ConditionReason, ConditionType, SqlEffect};
 use chaperone_policy::Reason;
 use chaperone_postgres::server::{
-    AuthenticationMethod, ConnectError, ConnectOptions, Examination, Privileges, QueryError,
+    AuthenticationMethod, ConnectOptions, Credential, Examination, Privileges, QueryError, Target,
     connect, share_process,
 };
-use chaperone_wire::Resolver;
+use chaperone_wire::{Resolver, TlsClient};
 use tokio::time::Instant;
 
-use super::validate::Login;
+use super::validate::Trial;
 use crate::controllers::conditions::Finding;
-use crate::target;
+use crate::target::{self, Upstream};
 
 /// Longest one login and its questions may take.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// The oldest PostgreSQL that is supported.
 const OLDEST: u32 = 130_000;
 
-/// What a login found.
+/// The versions of HTTP that sidecars speak, by their names in TLS (RFC 7301).
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What a trial found.
 #[derive(Debug, Clone)]
 pub(super) enum Probe {
     /// There was none.
@@ -40,17 +44,59 @@ pub(super) enum Probe {
         /// It let us in without asking for anything.
         open_to_all: bool,
     },
+    /// There is somebody, and with TLS it is who it should be.
+    Reached {
+        /// How it is spoken to.
+        how: &'static str,
+    },
 }
 
-/// Logs in and asks.
-pub(super) async fn probe(resolver: &Resolver, login: &Login, allow_special: bool) -> Probe {
-    match look(resolver, login, allow_special).await {
+/// Logs in and asks, or reaches the target.
+pub(super) async fn probe(resolver: &Resolver, trial: &Trial, allow_special: bool) -> Probe {
+    let tried = match &trial.upstream {
+        Upstream::Postgres { target, credential } => {
+            look(resolver, target, credential, allow_special).await
+        }
+        Upstream::Other { host, port, tls } => {
+            reach(resolver, (host, *port), tls, allow_special).await
+        }
+    };
+    match tried {
         Ok(probe) => probe,
         Err(probe) => probe,
     }
 }
 
-async fn look(resolver: &Resolver, login: &Login, allow_special: bool) -> Result<Probe, Probe> {
+async fn reach(
+    resolver: &Resolver,
+    (host, port): (&str, u16),
+    tls: &TlsClient,
+    allow_special: bool,
+) -> Result<Probe, Probe> {
+    let deadline = Instant::now() + DEADLINE;
+    let special = target::special(allow_special);
+    let tcp = chaperone_wire::connect(resolver, host, port, special, deadline)
+        .await
+        .map_err(|error| failed(error.reason(), &error))?;
+    let speaking = tls.clone().speaking(&HTTP);
+    let stream = speaking
+        .handshake(tcp, host, deadline)
+        .await
+        .map_err(|error| failed(error.reason(), &error))?;
+    let how = match (stream.is_tls(), stream.application_protocol()) {
+        (false, _) => "it answers without TLS",
+        (true, Some(b"h2")) => "it proves to be itself, and speaks HTTP/2",
+        (true, _) => "it proves to be itself",
+    };
+    Ok(Probe::Reached { how })
+}
+
+async fn look(
+    resolver: &Resolver,
+    target: &Target,
+    credential: &Credential,
+    allow_special: bool,
+) -> Result<Probe, Probe> {
     let deadline = Instant::now() + DEADLINE;
     let options = ConnectOptions {
         allow_special: target::special(allow_special),
@@ -59,14 +105,15 @@ async fn look(resolver: &Resolver, login: &Login, allow_special: bool) -> Result
         deadline,
     };
     let open = async || {
-        connect(resolver, &login.target, &login.credential, &[], &options)
+        connect(resolver, target, credential, &[], &options)
             .await
-            .map_err(refused)
+            .map_err(|error| failed(error.reason(), &error))
     };
+    let unanswered = |error: QueryError| failed(error.reason(), &error);
     let mut first = open().await?;
     let examination = first.examine(deadline).await.map_err(unanswered)?;
     let open_to_all =
-        first.authentication == AuthenticationMethod::None && !login.target.tls.has_identity();
+        first.authentication == AuthenticationMethod::None && !target.tls.has_identity();
     let mut shared_process = false;
     // A server process other than the one we were told of is a pooler's. One that gives two
     // sessions the same process gives a process away between transactions.
@@ -83,17 +130,10 @@ async fn look(resolver: &Resolver, login: &Login, allow_special: bool) -> Result
     })
 }
 
-fn refused(error: ConnectError) -> Probe {
+fn failed(reason: Reason, why: &impl std::fmt::Display) -> Probe {
     Probe::Failed {
-        reason: of_condition(error.reason()),
-        message: error.to_string(),
-    }
-}
-
-fn unanswered(error: QueryError) -> Probe {
-    Probe::Failed {
-        reason: of_condition(error.reason()),
-        message: error.to_string(),
+        reason: of_condition(reason),
+        message: why.to_string(),
     }
 }
 
@@ -112,6 +152,9 @@ impl Probe {
         let kind = ConditionType::Reachable;
         let (examination, shared_process, open_to_all) = match self {
             Probe::Failed { reason, message } => return Finding::bad(kind, *reason, message),
+            Probe::Reached { how } => {
+                return Finding::good(kind, ConditionReason::Reachable, *how);
+            }
             Probe::LoggedIn {
                 examination,
                 shared_process,

@@ -26,12 +26,13 @@ pub(super) async fn dereference(
     namespace: &str,
     name: &str,
 ) -> Found {
-    let references = match &connection.spec.postgres {
-        Some(postgres) => {
-            let wanted = target::references(namespace, postgres);
+    // A special address is no reason not to look at the rest.
+    let references = match target::served(&connection.spec, true) {
+        Ok(target) => {
+            let wanted = target.references(namespace);
             shared.references.read(wanted).await
         }
-        None => BTreeMap::new(),
+        Err(_) => BTreeMap::new(),
     };
     Found {
         references,

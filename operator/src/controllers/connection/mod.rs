@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dereference: Secret, CA, policies, workloads ─► validate: Accepted, ResolvedRefs
-//!   ─► apply: log in and look ─► status: Reachable, Ready, target, workloads
+//!   ─► apply: log in and look, or reach it ─► status: Reachable, Ready, target, workloads
 //! ```
 
 mod apply;
@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// How often everything else is looked at, should no event say so.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// What the last login of each Connection, by UID, found.
+/// What the last trial of each Connection, by UID, found.
 #[derive(Default)]
 struct Probes {
     resolver: Resolver,
@@ -74,10 +74,10 @@ async fn reconcile(
     let found = dereference::dereference(&shared, connection, namespace, name).await;
     let validated = validate::validate(connection, namespace, name, &found);
     let mut findings = validated.findings;
-    if let Some(login) = validated.login {
+    if let Some(trial) = validated.trial {
         let uid = connection.metadata.uid.clone().unwrap_or_default();
         let allow_special = shared.context.config.allow_special_targets;
-        let probe = probes.probe(&uid, &login, allow_special).await;
+        let probe = probes.probe(&uid, &trial, allow_special).await;
         findings.push(probe.finding(&found.allowed));
     }
     let outcome = status::write(&shared, connection, &found, findings).await?;
@@ -86,23 +86,23 @@ async fn reconcile(
 }
 
 impl Probes {
-    /// Logs in, or recalls what the last login found if nothing changed since and it is fresh.
-    async fn probe(&self, uid: &str, login: &validate::Login, allow_special: bool) -> Probe {
+    /// Tries, or recalls what the last trial found if nothing changed since and it is fresh.
+    async fn probe(&self, uid: &str, trial: &validate::Trial, allow_special: bool) -> Probe {
         let failures = {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             match last
                 .get(uid)
-                .filter(|last| last.fingerprint == login.fingerprint)
+                .filter(|last| last.fingerprint == trial.fingerprint)
             {
                 Some(last) if last.at.elapsed() < last.holds() => return last.probe.clone(),
                 Some(last) => last.failures,
                 None => 0,
             }
         };
-        let probe = apply::probe(&self.resolver, login, allow_special).await;
+        let probe = apply::probe(&self.resolver, trial, allow_special).await;
         let failures = match &probe {
             Probe::Failed { .. } => failures.saturating_add(1),
-            Probe::LoggedIn { .. } => 0,
+            Probe::LoggedIn { .. } | Probe::Reached { .. } => 0,
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // Connections come and go rarely; what is long past use is from one that went.
@@ -111,7 +111,7 @@ impl Probes {
             uid.to_owned(),
             Last {
                 at: Instant::now(),
-                fingerprint: login.fingerprint,
+                fingerprint: trial.fingerprint,
                 failures,
                 probe: probe.clone(),
             },

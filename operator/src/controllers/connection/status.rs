@@ -1,6 +1,6 @@
 //! Writes what was found, and tells of what changed.
 
-use chaperone_crds::{ConditionType, Connection, ConnectionStatus};
+use chaperone_crds::{ConditionReason, ConditionType, Connection, ConnectionStatus};
 use jiff::Timestamp;
 use kube::Resource;
 use kube::core::ObjectMeta;
@@ -19,10 +19,9 @@ pub(super) async fn write(
     mut findings: Vec<Finding>,
 ) -> Result<&'static str, ReconcileError> {
     let (namespace, name) = identity(connection)?;
-    if let Err(fault) = target::postgres(
-        &connection.spec,
-        shared.context.config.allow_special_targets,
-    ) && connection.spec.postgres.is_some()
+    let allow_special = shared.context.config.allow_special_targets;
+    if let Err(fault) = target::served(&connection.spec, allow_special)
+        && fault.reason != ConditionReason::Unsupported.as_str()
     {
         findings.retain(|finding| finding.kind != ConditionType::Reachable);
         findings.push(Finding::fault(ConditionType::Reachable, &fault));

@@ -1,27 +1,25 @@
 //! Accepted and ResolvedRefs, and what it takes to log in.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use chaperone_crds::{ConditionReason, ConditionType, Connection, PostgresTarget};
+use chaperone_crds::{ConditionReason, ConditionType, Connection};
 use chaperone_policy::{NamedConnection, NamespaceLabels, check};
-use chaperone_postgres::server::{Credential, Target};
 
 use super::dereference::Found;
 use crate::controllers::conditions::Finding;
-use crate::target::{self, Material};
+use crate::target::{self, Material, Target, Upstream};
 
 /// What was found out without asking the target.
 pub(super) struct Validated {
     /// Accepted, and ResolvedRefs where there is something to resolve.
     pub(super) findings: Vec<Finding>,
-    /// How to log in, if that is possible.
-    pub(super) login: Option<Login>,
+    /// How to reach it, if that is possible.
+    pub(super) trial: Option<Trial>,
 }
 
-/// A login to try.
-pub(super) struct Login {
-    pub(super) target: Target,
-    pub(super) credential: Credential,
-    /// Changes with anything that may change what a login finds.
+/// A way to the target to try.
+pub(super) struct Trial {
+    pub(super) upstream: Upstream,
+    /// Changes with anything that may change what a trial finds.
     pub(super) fingerprint: [u8; 32],
 }
 
@@ -33,39 +31,38 @@ pub(super) fn validate(
     found: &Found,
 ) -> Validated {
     let mut findings = vec![accepted(connection, namespace, name)];
-    let mut login = None;
+    let mut trial = None;
     // A special address is refused where it is dialled too; whether it is allowed is not the
     // spec's fault, so the rest is still looked at.
-    if let Ok(postgres) = target::postgres(&connection.spec, true) {
-        let material = target::material(namespace, postgres, &found.references);
+    if let Ok(target) = target::served(&connection.spec, true) {
+        let material = target.material(namespace, &found.references);
         let resolved = material.and_then(|material| {
-            let settings = target::settings(postgres, &material)?;
-            Ok((settings, material))
+            let upstream = target.upstream(&material)?;
+            Ok((upstream, material))
         });
         match resolved {
-            Ok(((to, credential), material)) => {
+            Ok((upstream, material)) => {
                 findings.push(Finding::good(
                     ConditionType::ResolvedRefs,
                     ConditionReason::ResolvedRefs,
                     "",
                 ));
-                login = Some(Login {
-                    fingerprint: fingerprint(postgres, &material),
-                    target: to,
-                    credential,
+                trial = Some(Trial {
+                    fingerprint: fingerprint(target, &material),
+                    upstream,
                 });
             }
             Err(fault) => findings.push(Finding::fault(ConditionType::ResolvedRefs, &fault)),
         }
     }
-    Validated { findings, login }
+    Validated { findings, trial }
 }
 
 fn accepted(connection: &Connection, namespace: &str, name: &str) -> Finding {
     let kind = ConditionType::Accepted;
-    if connection.spec.postgres.is_none() {
-        let message = "only postgres is served so far";
-        return Finding::bad(kind, ConditionReason::Unsupported, message);
+    // What its address is worth is not the spec's form.
+    if let Err(fault) = target::served(&connection.spec, true) {
+        return Finding::fault(kind, &fault);
     }
     let labels = NamespaceLabels::new();
     let invalid = check(
@@ -91,13 +88,13 @@ fn accepted(connection: &Connection, namespace: &str, name: &str) -> Finding {
     }
 }
 
-fn fingerprint(postgres: &PostgresTarget, material: &Material) -> [u8; 32] {
+fn fingerprint(target: Target<'_>, material: &Material) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
         context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(bytes);
     };
-    add(&serde_json::to_vec(postgres).unwrap_or_default());
+    add(&target.fingerprint());
     for (key, value) in &material.credential {
         add(key.as_bytes());
         add(value.expose());

@@ -6,11 +6,13 @@
 //! TRUST/ca-bundle.crt        the public roots (Mozilla's) and the CA
 //! ```
 //!
-//! Nobody but the pod's containers trusts it, and only the sidecar mounts the key. The leaf's key
-//! lives in memory alone. A PKCS#12 store for Java is not made: the crates that write one bring a
+//! Nobody but the pod's containers trusts it, and only the sidecar mounts the key. Each name that
+//! leads here has a leaf of its own, so that no client takes a connection to one host for one to
+//! another (RFC 9113, section 9.1.1); who asks for no name gets one of all names. Their key lives in
+//! memory alone. A PKCS#12 store for Java is not made: the crates that write one bring a
 //! second cryptography, and the PostgreSQL driver for Java reads PEM.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::net::IpAddr;
@@ -37,21 +39,32 @@ const CERTIFICATE: &str = "ca.crt";
 const BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longer than any pod lives: the key never leaves it, and nothing renews it.
 const AFTER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// Names in one leaf. A pod has a few targets of a few names each.
+/// Names that have a leaf. A pod has a few targets of a few names each.
 const MOST_NAMES: usize = 256;
 
-/// The pod's CA, and the certificate that is shown to agents.
+/// The pod's CA, and the certificates that are shown to agents.
 pub(crate) struct PodCa {
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
-    names: BTreeSet<String>,
+    leaves: Leaves,
     server: TlsServer,
+}
+
+/// Certificates of one key, made of names.
+struct Leaves {
+    key: KeyPair,
+    key_pem: Secret,
+    names: BTreeSet<String>,
+    /// Of all names.
+    whole: Vec<u8>,
+    /// Of one name each, in PEM.
+    named: BTreeMap<String, Vec<u8>>,
 }
 
 impl std::fmt::Debug for PodCa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PodCa")
-            .field("names", &self.names)
+            .field("names", &self.leaves.names)
             .finish_non_exhaustive()
     }
 }
@@ -59,23 +72,23 @@ impl std::fmt::Debug for PodCa {
 impl PodCa {
     /// Loads the CA or makes it, issues a leaf for every name that leads here, and writes what
     /// agents trust.
-    pub(crate) fn open(settings: &Settings, protocols: &[&[u8]]) -> anyhow::Result<PodCa> {
+    pub(crate) fn open(settings: &Settings) -> anyhow::Result<PodCa> {
         let (key, ca_pem) = load_or_make(&settings.spool.join(FOLDER))?;
         let issuer = Issuer::new(ca_params()?, key);
-        let names = names(settings);
-        let (chain, leaf_key) = issue(&issuer, &names)?;
-        let server = TlsServer::new(chain.as_bytes(), &leaf_key, protocols)?;
+        let leaves = Leaves::new(&issuer, names(settings))?;
+        let server = TlsServer::new(&leaves.whole, &leaves.key_pem, &[])?;
         let ca = PodCa {
             issuer,
             ca_pem,
-            names,
+            leaves,
             server,
         };
+        ca.show()?;
         ca.write_trust(settings)?;
         Ok(ca)
     }
 
-    /// What serves TLS with the newest leaf.
+    /// What serves TLS with the newest leaves, of no protocol yet.
     pub(crate) fn server(&self) -> TlsServer {
         self.server.clone()
     }
@@ -83,15 +96,21 @@ impl PodCa {
     /// Adds the hosts of targets: an agent that was given the sidecar's address by other means
     /// than /etc/hosts still checks the target's name.
     pub(crate) fn cover(&mut self, hosts: impl Iterator<Item = String>) -> anyhow::Result<()> {
-        let mut names = self.names.clone();
-        names.extend(hosts.filter(|host| can_be_named(host)));
-        if names == self.names || names.len() > MOST_NAMES {
+        let hosts = hosts.filter(|host| can_be_named(host));
+        if !self.leaves.add(&self.issuer, hosts)? {
             return Ok(());
         }
-        let (chain, key) = issue(&self.issuer, &names)?;
-        self.server.replace(chain.as_bytes(), &key)?;
-        self.names = names;
-        Ok(())
+        self.show()
+    }
+
+    fn show(&self) -> anyhow::Result<()> {
+        let Leaves {
+            key_pem,
+            whole,
+            named,
+            ..
+        } = &self.leaves;
+        Ok(self.server.replace(whole, named, key_pem)?)
     }
 
     fn write_trust(&self, settings: &Settings) -> anyhow::Result<()> {
@@ -138,11 +157,52 @@ fn ca_params() -> anyhow::Result<CertificateParams> {
     Ok(params)
 }
 
-fn issue(
+impl Leaves {
+    fn new(issuer: &Issuer<'static, KeyPair>, names: BTreeSet<String>) -> anyhow::Result<Leaves> {
+        let key = KeyPair::generate().context("no key can be made")?;
+        let mut leaves = Leaves {
+            key_pem: Secret::from(key.serialize_pem()),
+            whole: Vec::new(),
+            key,
+            names: BTreeSet::new(),
+            named: BTreeMap::new(),
+        };
+        leaves.add(issuer, names.into_iter())?;
+        Ok(leaves)
+    }
+
+    /// Whether any of these is new, and has a leaf now. More than fit are left out.
+    fn add(
+        &mut self,
+        issuer: &Issuer<'static, KeyPair>,
+        names: impl Iterator<Item = String>,
+    ) -> anyhow::Result<bool> {
+        let before = self.names.len();
+        for name in names {
+            if self.names.len() >= MOST_NAMES || self.names.contains(&name) {
+                continue;
+            }
+            // No client asks for an address by name (RFC 6066, section 3).
+            if name.parse::<IpAddr>().is_err() {
+                let leaf = issue(issuer, &self.key, std::iter::once(&name))?;
+                self.named.insert(name.clone(), leaf);
+            }
+            self.names.insert(name);
+        }
+        let more = self.names.len() > before;
+        if more || self.whole.is_empty() {
+            self.whole = issue(issuer, &self.key, self.names.iter())?;
+        }
+        Ok(more)
+    }
+}
+
+/// A certificate of these names in PEM.
+fn issue<'a>(
     issuer: &Issuer<'static, KeyPair>,
-    names: &BTreeSet<String>,
-) -> anyhow::Result<(String, Secret)> {
-    let key = KeyPair::generate().context("no key can be made")?;
+    key: &KeyPair,
+    names: impl Iterator<Item = &'a String>,
+) -> anyhow::Result<Vec<u8>> {
     let mut params = CertificateParams::new(Vec::new())?;
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -155,8 +215,8 @@ fn issue(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     set_validity(&mut params);
-    let certificate = params.signed_by(&key, issuer)?;
-    Ok((certificate.pem(), Secret::from(key.serialize_pem())))
+    let certificate = params.signed_by(key, issuer)?;
+    Ok(certificate.pem().into_bytes())
 }
 
 fn named(name: &str) -> DistinguishedName {

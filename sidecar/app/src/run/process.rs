@@ -10,7 +10,6 @@ use chaperone_control::{AttachAnswer, PodIdentity, SecretBytes, Snapshot};
 use chaperone_enforce::{KeyRequests, Metrics, Notices};
 use chaperone_identity::Providers;
 use chaperone_policy::{Pod, Reason, Subject, Workload};
-use chaperone_postgres::session::APPLICATION_PROTOCOL;
 use chaperone_wire::AllowSpecial;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -176,8 +175,7 @@ impl Starting {
     ) -> anyhow::Result<Process> {
         let settings = self.settings.clone();
         // Keys are made while the operator looks at the pod.
-        let ca =
-            tokio::task::spawn_blocking(move || PodCa::open(&settings, &[APPLICATION_PROTOCOL]));
+        let ca = tokio::task::spawn_blocking(move || PodCa::open(&settings));
         let health = self.health.clone();
         let answer = feed::attach(client, |error| health.set_unready(why(error))).await;
         let ca = ca.await.context("the pod's CA was not made")??;
@@ -375,11 +373,12 @@ impl Process {
     /// has become another, its sessions end and new ones get the new.
     async fn apply(&mut self) -> anyhow::Result<()> {
         self.generation = self.generation.saturating_add(1);
-        let hosts = self.snapshot.connections.iter().filter_map(|connection| {
-            let postgres = connection.spec.as_ref()?.postgres.as_ref()?;
-            Some(postgres.host.trim_end_matches('.').to_ascii_lowercase())
-        });
-        if let Err(error) = self.ca.cover(hosts) {
+        let specs = self.snapshot.connections.iter();
+        let hosts = specs.filter_map(|connection| connection.spec.as_ref());
+        if let Err(error) = self
+            .ca
+            .cover(hosts.flat_map(chaperone_crds::ConnectionSpec::hosts))
+        {
             // Names of /etc/hosts are covered by the leaf that stays.
             tracing::warn!("a certificate for the targets' names could not be made: {error:#}");
         }

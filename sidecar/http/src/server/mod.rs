@@ -19,7 +19,7 @@ use crate::body::{Body, Frames, Room};
 /// Where to. Everything in it comes from the Connection.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Host name or literal address, in small letters.
+    /// Host name or literal address, in small letters; a dot at its end matters to DNS alone.
     pub host: String,
     /// TCP port.
     pub port: u16,
@@ -34,11 +34,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// The host as requests name it.
+    pub fn name(&self) -> &str {
+        self.host.strip_suffix('.').unwrap_or(&self.host)
+    }
+
     /// What a request's Host says to it: the port only where it is not the scheme's own.
     pub fn authority(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),
-            false => self.host.clone(),
+            false => self.name().to_owned(),
         };
         match (self.secure, self.port) {
             (true, 443) | (false, 80) => host,

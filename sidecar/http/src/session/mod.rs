@@ -117,6 +117,8 @@ struct Agent {
     refused: Option<Refused>,
     /// Our address on it, which agents may name as the host.
     listener: SocketAddr,
+    /// It came with TLS.
+    encrypted: bool,
     /// The host it asked for in its TLS handshake.
     server_name: Option<String>,
     /// Free lanes.
@@ -174,6 +176,7 @@ pub async fn serve(connection: Arc<Connection>, tcp: TcpStream, drain: Drain) {
     let Ok(listener) = opened.stream.local_addr() else {
         return;
     };
+    let encrypted = opened.stream.is_tls();
     let server_name = opened.stream.server_name().map(str::to_ascii_lowercase);
     let agent = |refused| {
         Arc::new(Agent {
@@ -181,6 +184,7 @@ pub async fn serve(connection: Arc<Connection>, tcp: TcpStream, drain: Drain) {
             two: opened.two,
             refused,
             listener,
+            encrypted,
             server_name,
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -164,9 +164,23 @@ fn checked_host(agent: &Agent, parts: &Parts) -> Result<String, Unfit> {
             "the request names no host",
         ));
     }
+    // Where agents are offered encryption, it is what the target's URL says: what a client does with
+    // a request, such as which cookies it sends, depends on the scheme.
+    let offered = agent.connection.tls.is_some();
+    if offered && agent.encrypted != target.secure {
+        let (wanted, came) = match target.secure {
+            true => ("https", "unencrypted"),
+            false => ("http", "encrypted"),
+        };
+        let message = format!(
+            "the connection is for {wanted}://{}, and the request came {came}",
+            target.authority()
+        );
+        return Err(unfit(Reason::HostDenied, message));
+    }
     for text in said {
         let (host, port) = normal::authority(text)?;
-        let is_target = host == target.host || target.hosts.contains(&host);
+        let is_target = host == target.name() || target.hosts.contains(&host);
         let port_fits =
             port.is_none_or(|port| port == target.port || port == agent.listener.port());
         // Standalone, agents are pointed at the listener itself.
@@ -187,5 +201,5 @@ fn checked_host(agent: &Agent, parts: &Parts) -> Result<String, Unfit> {
             return Err(unfit(Reason::HostDenied, message));
         }
     }
-    Ok(target.host.clone())
+    Ok(target.name().to_owned())
 }

@@ -122,8 +122,7 @@ pub(super) fn secrets(facts: &Facts) -> Checked {
 }
 
 fn secret_of(connection: &Connection) -> Option<&str> {
-    let postgres = connection.spec.postgres.as_ref()?;
-    Some(&postgres.credential.secret.name)
+    Some(connection.spec.secret()?.0)
 }
 
 fn well_formed(facts: &Facts) -> Result<impl Iterator<Item = &Connection>, String> {
@@ -133,10 +132,8 @@ fn well_formed(facts: &Facts) -> Result<impl Iterator<Item = &Connection>, Strin
 
 /// Every target has to prove who it is.
 pub(super) fn tls(facts: &Facts) -> Checked {
-    let open = well_formed(facts)?.filter(|connection| {
-        let postgres = connection.spec.postgres.as_ref();
-        postgres.is_some_and(|postgres| postgres.tls.mode == TlsMode::Disable)
-    });
+    let open = well_formed(facts)?
+        .filter(|connection| matches!(connection.spec.tls(), Some((TlsMode::Disable, _))));
     let findings = open.map(|connection| {
         Finding::warn(
             about(connection),

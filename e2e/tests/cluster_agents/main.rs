@@ -6,6 +6,8 @@
     clippy::indexing_slicing
 )]
 
+mod http;
+
 use anyhow::{Context, Result, ensure};
 use chaperone_e2e::cluster::chaperone::{
     HOST, READ, SYSTEM, Shop, assert_masked, operator_logs, upgrade,
