@@ -1,6 +1,11 @@
 //! Recorded HTTP as lines to read (evidence/FORMAT.md, Streams): heads as they are, bodies by line.
 //!
+//! After an upgrade to the channels of exec and attach (`v5.channel.k8s.io` and before) it is what
+//! each channel carried: the record holds their frames as RFC 6455 has them, unmasked.
+//!
 //! For people only: nothing is decided on what this makes of the bytes.
+
+use chaperone_http::websocket::Frames;
 
 use crate::output::escape_line;
 
@@ -14,6 +19,43 @@ pub(crate) struct Reader {
     place: Place,
     /// The head that is read says that a body follows.
     chunked: bool,
+    /// It says that frames follow.
+    upgrade: bool,
+    frames: Frames,
+    /// Of the message that is read.
+    channel: Option<u8>,
+}
+
+/// A piece of one direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A line, safe to print.
+    Line(String),
+    /// What a channel of exec or attach carried.
+    Channel(u8, Vec<u8>),
+}
+
+impl Part {
+    /// For people.
+    pub(crate) fn lines(self) -> Vec<String> {
+        match self {
+            Part::Line(line) => vec![line],
+            Part::Channel(channel, bytes) => {
+                let name = match channel {
+                    0 => "stdin",
+                    1 => "stdout",
+                    2 => "stderr",
+                    3 => "ended",
+                    4 => "resize",
+                    255 => "close",
+                    _ => "channel",
+                };
+                let text = String::from_utf8_lossy(&bytes);
+                let lines = text.lines().flat_map(shown);
+                lines.map(|line| format!("{name}: {line}")).collect()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,20 +68,68 @@ enum Place {
     Chunk(usize),
     /// After the last chunk.
     Trailers,
-    /// After a 101: what follows is another protocol.
+    /// After an upgrade to WebSocket.
+    Frames,
+    /// What follows is not known.
     Other,
 }
 
 impl Reader {
     /// Takes more bytes and returns the lines that they complete.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
-        if self.place == Place::Other {
-            lines.push(format!("({} bytes)", bytes.len()));
-            return lines;
+        self.parts(bytes)
+            .into_iter()
+            .flat_map(Part::lines)
+            .collect()
+    }
+
+    /// Takes more bytes and returns what they complete.
+    pub(crate) fn parts(&mut self, bytes: &[u8]) -> Vec<Part> {
+        let mut parts = Vec::new();
+        match self.place {
+            Place::Other => parts.push(Part::Line(format!("({} bytes)", bytes.len()))),
+            Place::Frames => self.frames(bytes, &mut parts),
+            _ => {
+                self.buffer.extend_from_slice(bytes);
+                parts.extend(self.lines().into_iter().map(Part::Line));
+                if self.place == Place::Frames {
+                    let rest = std::mem::take(&mut self.buffer);
+                    self.frames(&rest, &mut parts);
+                }
+            }
         }
-        self.buffer.extend_from_slice(bytes);
+        parts
+    }
+
+    fn frames(&mut self, bytes: &[u8], parts: &mut Vec<Part>) {
+        let channel = &mut self.channel;
+        let read = self.frames.read(bytes, &mut Vec::new(), &mut |piece| {
+            let mut data = piece.data;
+            if piece.first {
+                *channel = None;
+            }
+            if channel.is_none() {
+                let Some((first, rest)) = data.split_first() else {
+                    return;
+                };
+                *channel = Some(*first);
+                data = rest;
+            }
+            if let Some(channel) = channel.filter(|_| !data.is_empty()) {
+                parts.push(Part::Channel(channel, data.to_vec()));
+            }
+        });
+        if read.is_err() {
+            self.place = Place::Other;
+        }
+    }
+
+    fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
         loop {
+            if self.place == Place::Frames {
+                return lines;
+            }
             if let Place::Chunk(length) = self.place {
                 let Some(chunk) = self.buffer.get(..length + 2) else {
                     return lines;
@@ -78,14 +168,20 @@ impl Reader {
                 };
             }
             Place::Head if line.is_empty() => {
-                self.place = match self.chunked {
-                    true => Place::Length,
-                    false => Place::Head,
+                self.place = match (self.upgrade, self.chunked) {
+                    (true, _) => Place::Frames,
+                    (false, true) => Place::Length,
+                    (false, false) => Place::Head,
                 };
                 self.chunked = false;
+                self.upgrade = false;
             }
             Place::Trailers if line.is_empty() => self.place = Place::Head,
             Place::Head if line == "transfer-encoding: chunked" => self.chunked = true,
+            Place::Head if line.starts_with("sec-websocket-protocol: ") => {
+                self.upgrade = line.contains("channel.k8s.io");
+                lines.extend(shown(line));
+            }
             _ => lines.extend(shown(line)),
         }
     }

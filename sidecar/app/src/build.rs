@@ -7,10 +7,11 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use chaperone_crds::{
-    CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, Origin, PostgresTarget, Tls,
-    TlsMode,
+    CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, KubernetesTarget, Origin,
+    PostgresTarget, TlsMode,
 };
 use chaperone_http::server as http;
 use chaperone_manifests::{Located, Manifests, Problem, SecretBytes};
@@ -48,6 +49,13 @@ pub enum Upstream {
         /// What is added to requests.
         credential: Option<http::Credential>,
     },
+    /// A Kubernetes API.
+    Kubernetes {
+        /// Where to.
+        target: http::Target,
+        /// What is added to requests; a client certificate is in the target's TLS.
+        credential: Option<http::Credential>,
+    },
 }
 
 /// As it stands in evidence: host and port, and the database or the path that is pinned.
@@ -57,7 +65,7 @@ impl std::fmt::Display for Upstream {
             Upstream::Postgres { target, .. } => {
                 write!(f, "{}:{}/{}", target.host, target.port, target.database)
             }
-            Upstream::Http { target, .. } => {
+            Upstream::Http { target, .. } | Upstream::Kubernetes { target, .. } => {
                 write!(f, "{}:{}{}", target.host, target.port, target.prefix)
             }
         }
@@ -69,7 +77,9 @@ impl Upstream {
     pub fn authority(&self) -> String {
         match self {
             Upstream::Postgres { target, .. } => format!("{}:{}", target.host, target.port),
-            Upstream::Http { target, .. } => format!("{}:{}", target.host, target.port),
+            Upstream::Http { target, .. } | Upstream::Kubernetes { target, .. } => {
+                format!("{}:{}", target.host, target.port)
+            }
         }
     }
 }
@@ -81,28 +91,37 @@ pub enum Served<'a> {
     Postgres(&'a PostgresTarget),
     /// An HTTP API.
     Http(&'a HttpTarget),
+    /// A Kubernetes API.
+    Kubernetes(&'a KubernetesTarget),
 }
 
 impl<'a> Served<'a> {
     /// The target of a Connection; `None` for kinds that this version does not serve.
     pub fn of(spec: &'a ConnectionSpec) -> Option<Served<'a>> {
-        match (&spec.postgres, &spec.http) {
-            (Some(postgres), _) => Some(Served::Postgres(postgres)),
-            (None, Some(http)) => Some(Served::Http(http)),
-            (None, None) => None,
+        match (&spec.postgres, &spec.http, &spec.kubernetes) {
+            (Some(postgres), _, _) => Some(Served::Postgres(postgres)),
+            (None, Some(http), _) => Some(Served::Http(http)),
+            (None, None, Some(kubernetes)) => Some(Served::Kubernetes(kubernetes)),
+            (None, None, None) => None,
         }
     }
 
-    fn tls(self) -> (&'a Tls, &'static str) {
+    /// How the target proves who it is, by whose certificates, and the field that says so.
+    fn tls(self) -> (TlsMode, Option<&'a CaSource>, &'static str) {
         match self {
-            Served::Postgres(target) => (&target.tls, "spec.postgres.tls"),
-            Served::Http(target) => (&target.tls, "spec.http.tls"),
+            Served::Postgres(target) => {
+                (target.tls.mode, target.tls.ca.as_ref(), "spec.postgres.tls")
+            }
+            Served::Http(target) => (target.tls.mode, target.tls.ca.as_ref(), "spec.http.tls"),
+            Served::Kubernetes(target) => {
+                (TlsMode::VerifyFull, target.ca.as_ref(), "spec.kubernetes")
+            }
         }
     }
 
     /// Whose certificates are accepted.
     pub fn ca(self) -> Option<&'a CaSource> {
-        self.tls().0.ca.as_ref()
+        self.tls().1
     }
 
     /// The Secret with the credential, and the field that names it.
@@ -115,6 +134,10 @@ impl<'a> Served<'a> {
             Served::Http(target) => {
                 let credential = target.credential.as_ref()?;
                 Some((&credential.secret.name, "spec.http.credential.secret.name"))
+            }
+            Served::Kubernetes(target) => {
+                let secret = target.credential.secret.as_ref()?;
+                Some((&secret.name, "spec.kubernetes.credential.secret.name"))
             }
         }
     }
@@ -132,6 +155,8 @@ pub struct Resolved<'a> {
     pub credential: BTreeMap<&'a str, &'a [u8]>,
     /// PEM of the CA that `tls.ca` names.
     pub ca: Option<&'a [u8]>,
+    /// Where the pod's own token for the API server is; `None` standalone.
+    pub own_token: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Resolved<'_> {
@@ -141,6 +166,15 @@ impl std::fmt::Debug for Resolved<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// Names of the API server's Service inside of its cluster (Kubernetes, Accessing the API from a
+/// Pod).
+const IN_CLUSTER_NAMES: [&str; 4] = [
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+];
 
 /// What keeps a Connection from being served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,10 +195,11 @@ impl Resolved<'_> {
     pub fn endpoint(&self) -> Result<Endpoint, Unusable> {
         let settings = self.tls();
         let client = TlsClient::new(&settings)
-            .map_err(|error| unusable(self.target.tls().1, error.to_string()))?;
+            .map_err(|error| unusable(self.target.tls().2, error.to_string()))?;
         let upstream = match self.target {
             Served::Postgres(target) => self.postgres(target, client, &settings)?,
             Served::Http(target) => self.http(target, client)?,
+            Served::Kubernetes(target) => self.kubernetes(target, client, &settings)?,
         };
         Ok(Endpoint {
             name: self.name.clone(),
@@ -263,6 +298,56 @@ impl Resolved<'_> {
         })
     }
 
+    fn kubernetes(
+        &self,
+        target: &KubernetesTarget,
+        tls: TlsClient,
+        settings: &TlsSettings,
+    ) -> Result<Upstream, Unusable> {
+        let path = "spec.kubernetes.credential";
+        let missing = |message: &str| unusable(path, message.to_owned());
+        let origin = Origin::of(target.url()).ok_or_else(|| Unusable {
+            reason: ConditionReason::Invalid,
+            path: "spec.kubernetes.server",
+            message: "is no URL of a host and a port".to_owned(),
+        })?;
+        let token = self.credential.get("token").map(|token| token.trim_ascii());
+        let credential = match (token, &target.credential.service_account, &self.own_token) {
+            (Some(token), ..) => Some(
+                http::header("authorization", &[b"Bearer ", token].concat())
+                    .ok_or_else(|| missing("its token holds what no field may"))?,
+            ),
+            (None, Some(_), Some(path)) => Some(http::token_file(path.clone())),
+            (None, Some(_), None) => {
+                return Err(Unusable {
+                    reason: ConditionReason::Unsupported,
+                    path,
+                    message: chaperone_manifests::NO_CLUSTER.to_owned(),
+                });
+            }
+            (None, None, _) if settings.identity.is_some() => None,
+            (None, None, _) => {
+                return Err(missing(
+                    "its Secret has no key token, and no tls.crt and tls.key",
+                ));
+            }
+        };
+        Ok(Upstream::Kubernetes {
+            target: http::Target {
+                host: origin.host,
+                port: origin.port,
+                secure: true,
+                prefix: "/".to_owned(),
+                hosts: match target.in_cluster {
+                    true => IN_CLUSTER_NAMES.map(str::to_owned).to_vec(),
+                    false => Vec::new(),
+                },
+                tls,
+            },
+            credential,
+        })
+    }
+
     fn tls(&self) -> TlsSettings {
         let identity = match (
             self.credential.get("tls.crt"),
@@ -275,7 +360,7 @@ impl Resolved<'_> {
             _ => None,
         };
         TlsSettings {
-            mode: match self.target.tls().0.mode {
+            mode: match self.target.tls().0 {
                 TlsMode::Disable => chaperone_wire::TlsMode::Disable,
                 TlsMode::VerifyFull => chaperone_wire::TlsMode::VerifyFull,
             },
@@ -351,7 +436,7 @@ pub fn endpoint(
     };
     let ca = match target.ca() {
         None => None,
-        Some(source) => Some(ca(connection, source, target.tls().1, manifests)?),
+        Some(source) => Some(ca(connection, source, target.tls().2, manifests)?),
     };
     let resolved = Resolved {
         name: connection.qualified_name(),
@@ -362,6 +447,7 @@ pub fn endpoint(
             .map(|(key, value)| (key.as_str(), value.expose()))
             .collect(),
         ca: ca.as_deref(),
+        own_token: None,
     };
     resolved.endpoint().map_err(|unusable| {
         connection.problem_because(unusable.reason, unusable.path, unusable.message)

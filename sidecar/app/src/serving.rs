@@ -11,8 +11,11 @@ use chaperone_enforce::{
     Deviations, Enforcement, KeyRequests, Metrics, Notices, RateLimits, Snapshot,
 };
 use chaperone_evidence::Recorder;
+use chaperone_http::api::{Api, Plain};
+use chaperone_http::server::Target;
 use chaperone_http::session as http;
 use chaperone_identity::Providers;
+use chaperone_kube::KubernetesApi;
 use chaperone_mask::{HashKey, Masker};
 use chaperone_policy::{PolicySet, Subject};
 use chaperone_postgres::session as postgres;
@@ -107,12 +110,12 @@ impl Plane {
         policies: Arc<Snapshot>,
     ) -> (Service, Policies) {
         let (sender, snapshot) = watch::channel(policies);
-        let enforcement = |protocol| {
+        let enforcement = |protocol: &'static str| {
             Arc::new(Enforcement {
                 connection: endpoint.name.clone(),
                 target: endpoint.upstream.to_string(),
                 protocol,
-                snapshot,
+                snapshot: snapshot.clone(),
                 recorder: Arc::clone(&self.recorder),
                 approvals: Arc::clone(&self.approvals),
                 metrics: self.metrics.clone(),
@@ -123,6 +126,24 @@ impl Plane {
             })
         };
         let slots = Arc::new(Semaphore::new(self.max_sessions));
+        let http = |protocol, api: Arc<dyn Api>, target: &Target, credential: &Option<_>| {
+            Service::Http(Arc::new(http::Connection {
+                enforcement: enforcement(protocol),
+                subject: Arc::clone(subject),
+                api,
+                target: target.clone(),
+                credential: credential.clone(),
+                resolver: Arc::clone(&self.resolver),
+                tls: self.tls_for(&http::APPLICATION_PROTOCOLS),
+                allow_special: self.allow_special,
+                masker: Arc::clone(&self.masker),
+                bounds: http::Bounds {
+                    sessions: self.max_sessions,
+                    ..http::Bounds::default()
+                },
+                slots: Arc::clone(&slots),
+            }))
+        };
         let service = match &endpoint.upstream {
             Upstream::Postgres { target, credential } => {
                 Service::Postgres(Arc::new(postgres::Connection {
@@ -143,26 +164,17 @@ impl Plane {
                         sessions: self.max_sessions,
                         ..postgres::Bounds::default()
                     },
-                    slots,
+                    slots: Arc::clone(&slots),
                     catalogs: AtomicU64::new(0),
                 }))
             }
-            Upstream::Http { target, credential } => Service::Http(Arc::new(http::Connection {
-                enforcement: enforcement("http"),
-                subject: Arc::clone(subject),
-                api: Arc::new(chaperone_http::api::Plain),
-                target: target.clone(),
-                credential: credential.clone(),
-                resolver: Arc::clone(&self.resolver),
-                tls: self.tls_for(&http::APPLICATION_PROTOCOLS),
-                allow_special: self.allow_special,
-                masker: Arc::clone(&self.masker),
-                bounds: http::Bounds {
-                    sessions: self.max_sessions,
-                    ..http::Bounds::default()
-                },
-                slots,
-            })),
+            Upstream::Http { target, credential } => {
+                http("http", Arc::new(Plain), target, credential)
+            }
+            Upstream::Kubernetes { target, credential } => {
+                let api = Arc::new(KubernetesApi::default());
+                http("kubernetes", api, target, credential)
+            }
         };
         (service, Policies(sender))
     }

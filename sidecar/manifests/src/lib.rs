@@ -23,7 +23,7 @@ use std::path::Path;
 use chaperone_crds::{AccessPolicy, Connection, IdentityProvider};
 
 pub use located::{Located, Position, Problem};
-pub use references::{UNSERVED, listen_port};
+pub use references::{NO_CLUSTER, UNSERVED, listen_port};
 pub use secret::SecretBytes;
 
 /// Namespace and name; a resource without a namespace is in `default`.

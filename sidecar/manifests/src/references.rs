@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chaperone_crds::{
-    CaSource, ConditionReason, Connection, DEFAULT_HTTP_LISTEN_PORT, DEFAULT_POSTGRES_LISTEN_PORT,
-    HttpTarget, KeyRef, LISTEN_PORT_ANNOTATION, PostgresTarget,
+    CaSource, ConditionReason, Connection, DEFAULT_HTTP_LISTEN_PORT,
+    DEFAULT_KUBERNETES_LISTEN_PORT, DEFAULT_POSTGRES_LISTEN_PORT, HttpTarget, KeyRef,
+    KubernetesTarget, LISTEN_PORT_ANNOTATION, PostgresTarget,
 };
 
 use super::resources::qualify;
 use super::{Located, Manifests, Problem, ResourceName};
 
 /// What is said of a Connection of another kind.
-pub const UNSERVED: &str = "only postgres and http Connections are served by this version";
+pub const UNSERVED: &str =
+    "only postgres, http and kubernetes Connections are served by this version";
+/// What is said of a target that only a pod has.
+pub const NO_CLUSTER: &str = "there is no cluster around a standalone sidecar; write server: https://… and credential.secret";
 
 /// The loopback port that a Connection listens on.
 ///
@@ -21,9 +25,11 @@ pub fn listen_port(connection: &Located<Connection>) -> Result<u16, Problem> {
     let annotations = connection.value.metadata.annotations.as_ref();
     let Some(text) = annotations.and_then(|annotations| annotations.get(LISTEN_PORT_ANNOTATION))
     else {
-        return Ok(match connection.value.spec.http {
-            Some(_) => DEFAULT_HTTP_LISTEN_PORT,
-            None => DEFAULT_POSTGRES_LISTEN_PORT,
+        let spec = &connection.value.spec;
+        return Ok(match (&spec.http, &spec.kubernetes) {
+            (Some(_), _) => DEFAULT_HTTP_LISTEN_PORT,
+            (None, Some(_)) => DEFAULT_KUBERNETES_LISTEN_PORT,
+            (None, None) => DEFAULT_POSTGRES_LISTEN_PORT,
         });
     };
     let port = text.parse::<u16>().ok().filter(|port| *port > 0);
@@ -39,10 +45,13 @@ pub(super) fn check(manifests: &mut Manifests) {
     collisions(&manifests.connections, &mut problems);
     for connection in &manifests.connections {
         let spec = &connection.value.spec;
-        match (&spec.postgres, &spec.http) {
-            (Some(target), _) => postgres(connection, target, manifests, &mut problems),
-            (None, Some(target)) => http(connection, target, manifests, &mut problems),
-            (None, None) => problems.push(connection.problem_because(
+        match (&spec.postgres, &spec.http, &spec.kubernetes) {
+            (Some(target), _, _) => postgres(connection, target, manifests, &mut problems),
+            (None, Some(target), _) => http(connection, target, manifests, &mut problems),
+            (None, None, Some(target)) => {
+                kubernetes(connection, target, manifests, &mut problems);
+            }
+            (None, None, None) => problems.push(connection.problem_because(
                 ConditionReason::Unsupported,
                 "spec",
                 UNSERVED,
@@ -57,7 +66,7 @@ fn collisions(connections: &[Located<Connection>], problems: &mut Vec<Problem>) 
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
     for connection in connections.iter().filter(|found| {
         let spec = &found.value.spec;
-        spec.postgres.is_some() || spec.http.is_some()
+        spec.ssh.is_none()
     }) {
         let port = match listen_port(connection) {
             Ok(port) => port,
@@ -113,6 +122,36 @@ fn postgres(
         manifests,
         problems,
     );
+}
+
+fn kubernetes(
+    connection: &Located<Connection>,
+    target: &KubernetesTarget,
+    manifests: &Manifests,
+    problems: &mut Vec<Problem>,
+) {
+    let path = "spec.kubernetes.credential.secret.name";
+    let missing =
+        |message: String| connection.problem_because(ConditionReason::RefNotFound, path, message);
+    let Some(secret) = &target.credential.secret else {
+        let unsupported = ConditionReason::Unsupported;
+        problems.push(connection.problem_because(unsupported, "spec.kubernetes", NO_CLUSTER));
+        return;
+    };
+    match manifests.secrets.get(&here(connection, &secret.name)) {
+        None => problems.push(missing(no_such("Secret", connection, &secret.name))),
+        Some(values) => {
+            let has = |key: &str| values.contains_key(key);
+            if !has("token") && !(has("tls.crt") && has("tls.key")) {
+                let name = &secret.name;
+                problems.push(missing(format!(
+                    "Secret {name:?} needs the key token, or tls.crt and tls.key"
+                )));
+            }
+        }
+    }
+    let path = "spec.kubernetes.ca";
+    ca(connection, target.ca.as_ref(), path, manifests, problems);
 }
 
 fn http(

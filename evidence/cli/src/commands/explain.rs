@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chaperone_crds::{Action, HttpRule, PolicyRule, SqlEffect, SqlRule};
+use chaperone_crds::{Action, HttpRule, KubernetesRule, PolicyRule, SqlEffect, SqlRule};
+use chaperone_policy::ApiObject;
 use chaperone_policy::Reason;
 
 /// What a policy author can do about an outcome.
@@ -190,6 +191,8 @@ pub(crate) fn meaning(reason: Reason) -> (&'static str, Remedy) {
 
 /// Objects of one list of a rule, as many as every list may have.
 const LIST: usize = 64;
+/// Longest name of a rule.
+const MAX_RULE_NAME: usize = 63;
 
 /// What an object is, told from the words it is recorded in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,9 +225,14 @@ pub(crate) fn covering<'a>(
 ) -> Result<Vec<PolicyRule>, String> {
     let mut effects_of: BTreeMap<Target, BTreeSet<SqlEffect>> = BTreeMap::new();
     let mut methods_of: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    let mut verbs_of: BTreeMap<ApiObject, BTreeSet<&str>> = BTreeMap::new();
     for access in accesses {
         if let Some((method, host, path)) = request_of(access) {
             methods_of.entry((host, path)).or_default().insert(method);
+            continue;
+        }
+        if let Some((verb, object)) = api_request_of(access) {
+            verbs_of.entry(object).or_default().insert(verb);
             continue;
         }
         let (effect, object) = parse(access)?;
@@ -271,7 +279,7 @@ pub(crate) fn covering<'a>(
     let sql = rules
         .into_values()
         .enumerate()
-        .map(|(i, sql)| allow(name_of(i, &sql), Some(sql), None));
+        .map(|(i, sql)| allow(name_of(i, &sql), Some(sql)));
     let http = http_rules(methods_of).into_iter().enumerate();
     let http = http.map(|(i, http)| {
         let methods = http.methods.join("-").to_ascii_lowercase();
@@ -279,18 +287,33 @@ pub(crate) fn covering<'a>(
             0 => format!("allow-{methods}"),
             i => format!("allow-{methods}-{}", i + 1),
         };
-        allow(name, None, Some(http))
+        PolicyRule {
+            http: Some(http),
+            ..allow(name, None)
+        }
     });
-    Ok(sql.chain(http).collect())
+    let kubernetes = kubernetes_rules(verbs_of).into_iter().enumerate();
+    let kubernetes = kubernetes.map(|(i, kubernetes)| {
+        let verbs = kubernetes.verbs.join("-");
+        let name = match i {
+            0 => format!("allow-{verbs}"),
+            i => format!("allow-{verbs}-{}", i + 1),
+        };
+        PolicyRule {
+            kubernetes: Some(kubernetes),
+            ..allow(name.chars().take(MAX_RULE_NAME).collect(), None)
+        }
+    });
+    Ok(sql.chain(http).chain(kubernetes).collect())
 }
 
-fn allow(name: String, sql: Option<SqlRule>, http: Option<HttpRule>) -> PolicyRule {
+fn allow(name: String, sql: Option<SqlRule>) -> PolicyRule {
     PolicyRule {
         name,
         action: Action::Allow,
         sql,
         kubernetes: None,
-        http,
+        http: None,
         ssh: None,
         when: None,
         approval: None,
@@ -308,6 +331,78 @@ fn request_of(access: &str) -> Option<(&str, &str, &str)> {
         .bytes()
         .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_' | b'0'..=b'9'));
     (capitals || method == chaperone_policy::UPGRADE).then_some((method, host, path))
+}
+
+/// Verb and object of a request to the Kubernetes API, recorded as `get on pods web in shop`.
+fn api_request_of(access: &str) -> Option<(&str, ApiObject)> {
+    let (verb, object) = access.split_once(" on ")?;
+    let small = !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_lowercase());
+    let object = ApiObject::parse(object).filter(|_| small)?;
+    Some((verb, object))
+}
+
+/// One rule for the names of a resource in a namespace that are asked for by the same verbs, as many
+/// as it takes.
+fn kubernetes_rules(verbs_of: BTreeMap<ApiObject, BTreeSet<&str>>) -> Vec<KubernetesRule> {
+    let mut names_of: BTreeMap<(ApiObject, BTreeSet<&str>), Vec<String>> = BTreeMap::new();
+    for (object, verbs) in verbs_of {
+        let (unnamed, found) = match object {
+            ApiObject::Path(path) => (ApiObject::Path(String::new()), path),
+            ApiObject::Resource {
+                group,
+                resource,
+                namespace,
+                name,
+            } => {
+                // A rule with names covers no request without one.
+                let mark = match name.is_empty() {
+                    true => String::new(),
+                    false => "*".to_owned(),
+                };
+                let unnamed = ApiObject::Resource {
+                    group,
+                    resource,
+                    namespace,
+                    name: mark,
+                };
+                (unnamed, name)
+            }
+        };
+        names_of.entry((unnamed, verbs)).or_default().push(found);
+    }
+    let mut rules = Vec::new();
+    for ((object, verbs), names) in names_of {
+        for names in names.chunks(LIST / 2) {
+            let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+            rules.push(match &object {
+                ApiObject::Path(_) => KubernetesRule {
+                    verbs,
+                    non_resource_urls: names.to_vec(),
+                    ..KubernetesRule::default()
+                },
+                ApiObject::Resource {
+                    group,
+                    resource,
+                    namespace,
+                    name,
+                } => KubernetesRule {
+                    verbs,
+                    groups: vec![group.clone()],
+                    resources: vec![resource.clone()],
+                    namespaces: Some(namespace.clone())
+                        .filter(|text| !text.is_empty())
+                        .into_iter()
+                        .collect(),
+                    names: match name.is_empty() {
+                        true => Vec::new(),
+                        false => names.to_vec(),
+                    },
+                    ..KubernetesRule::default()
+                },
+            });
+        }
+    }
+    rules
 }
 
 /// One rule for the paths of a host that are asked for by the same methods, as many as it takes.

@@ -23,7 +23,7 @@ pub(crate) fn run(
     let Found { session, dir } = evidence.session(&args.session)?;
     // Opened first: of a sealed one the protocol is not known either.
     let pieces = chaperone_evidence::replay(&dir, &session.id)?;
-    let http = session.start.protocol == "http";
+    let http = matches!(session.start.protocol.as_str(), "http" | "kubernetes");
     if args.raw.is_none() && !http && session.start.protocol != "postgres" {
         return Err(CliError::Usage(format!(
             "session {} speaks {}, which only --raw can replay",

@@ -2,10 +2,12 @@
 //! manifests takes too.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use chaperone_control::{ConnectionSnapshot, Snapshot};
 use chaperone_identity::{Providers, Source};
+use chaperone_inject::names::TOKEN_PATH;
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
 use super::settings::Listen;
@@ -105,6 +107,7 @@ fn usable(
             .map(|(key, value)| (key.as_str(), value.expose()))
             .collect(),
         ca: connection.ca.as_deref().map(str::as_bytes),
+        own_token: Some(Path::new(TOKEN_PATH).join("kubernetes")),
     };
     // A CA that is named and was not sent must not turn into the public roots.
     if target.ca().is_some() && connection.ca.is_none() {

@@ -35,7 +35,7 @@ pub enum ServerError {
     #[error("the request cannot be written in the target's version of HTTP")]
     Request,
     /// The credential is no value of a field; nothing was sent.
-    #[error("the connection's credential holds what no field may")]
+    #[error("the connection's credential cannot be read, or holds what no field may")]
     Credential,
     /// The answer did not come in time.
     #[error("the target did not answer in time")]

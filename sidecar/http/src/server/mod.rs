@@ -2,13 +2,14 @@
 
 pub(crate) mod connect;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use chaperone_evidence::Permit;
 use chaperone_wire::{AllowSpecial, Resolver, Secret, TlsClient};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -65,7 +66,42 @@ pub struct Credential {
     /// The field.
     pub header: HeaderName,
     /// Its value.
-    pub value: Secret,
+    pub value: Value,
+}
+
+/// Where the value of a credential is.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Here.
+    Held(Secret),
+    /// A bearer token in a file, which another replaces before it expires.
+    TokenFile(PathBuf),
+}
+
+impl Value {
+    async fn read(&self) -> Result<HeaderValue, ServerError> {
+        let bytes = match self {
+            Value::Held(secret) => secret.clone(),
+            Value::TokenFile(path) => {
+                let token = tokio::fs::read(path).await.map(Secret::new);
+                let token = token.map_err(|_| ServerError::Credential)?;
+                let token = token.expose().trim_ascii();
+                Secret::new([b"Bearer ", token].concat())
+            }
+        };
+        let mut value =
+            HeaderValue::from_bytes(bytes.expose()).map_err(|_| ServerError::Credential)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// The pod's own token, read for each request.
+pub fn token_file(path: PathBuf) -> Credential {
+    Credential {
+        header: AUTHORIZATION,
+        value: Value::TokenFile(path),
+    }
 }
 
 /// A credential of this header and value; `None` where either is none.
@@ -73,7 +109,7 @@ pub fn header(name: &str, value: &[u8]) -> Option<Credential> {
     HeaderValue::from_bytes(value).ok()?;
     Some(Credential {
         header: name.parse().ok()?,
-        value: Secret::new(value.to_vec()),
+        value: Value::Held(Secret::new(value.to_vec())),
     })
 }
 
@@ -153,10 +189,7 @@ pub async fn forward(
     let authority = route.target.authority();
     let fields = request.headers_mut();
     if let Some(credential) = route.credential {
-        let mut value = HeaderValue::from_bytes(credential.value.expose())
-            .map_err(|_| ServerError::Credential)?;
-        value.set_sensitive(true);
-        fields.insert(credential.header.clone(), value);
+        fields.insert(credential.header.clone(), credential.value.read().await?);
     }
     let mut fresh = false;
     loop {

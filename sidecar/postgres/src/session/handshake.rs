@@ -142,6 +142,7 @@ mod tests {
         clippy::panic,
         clippy::indexing_slicing
     )]
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use bytes::BytesMut;
@@ -327,9 +328,17 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(own.der().clone()).unwrap();
         let bad = Secret::from(rcgen::KeyPair::generate().unwrap().serialize_pem());
-        assert!(old.server.replace(own.pem().as_bytes(), &bad).is_err());
+        assert!(
+            old.server
+                .replace(own.pem().as_bytes(), &BTreeMap::new(), &bad)
+                .is_err()
+        );
         old.server
-            .replace(own.pem().as_bytes(), &Secret::from(key.serialize_pem()))
+            .replace(
+                own.pem().as_bytes(),
+                &BTreeMap::new(),
+                &Secret::from(key.serialize_pem()),
+            )
             .unwrap();
         for (trusted, good) in [(&roots, true), (&old.roots, false), (&new.roots, false)] {
             let (client, opened) = agent(Some(old.server.clone())).await;

@@ -7,12 +7,13 @@
 use std::io::Write;
 use std::time::Duration;
 
-use chaperone_evidence::{Record, Shown};
+use chaperone_evidence::{Direction, Record, Shown};
 use serde::Serialize;
 
 use crate::commands::select::Selection;
 use crate::commands::transcript::{Entry, Settling};
 use crate::error::CliError;
+use crate::http;
 use crate::output::{Tone, always_painted, escape_line, to_json_line};
 use crate::postgres::{Reader, Sender};
 use crate::source::{Evidence, Found};
@@ -43,7 +44,8 @@ pub(super) fn write(
             selection.len()
         ))
     })??;
-    if session.start.protocol != "postgres" {
+    let terminal = session.start.protocol == "kubernetes";
+    if !terminal && session.start.protocol != "postgres" {
         return Err(CliError::Usage(format!(
             "session {} speaks {}, of which no asciicast can be made",
             session.id, session.start.protocol
@@ -60,6 +62,9 @@ pub(super) fn write(
         )),
     };
     writeln!(to, "{}", to_json_line(&header)?)?;
+    if terminal {
+        return terminal_of(&dir, &session.id, to);
+    }
     let mut cast = Cast {
         to,
         client: Reader::new(Sender::Frontend),
@@ -70,6 +75,57 @@ pub(super) fn write(
         cast.take(shown?)?;
     }
     Ok(())
+}
+
+/// What a command of exec or attach printed and read: the terminal itself.
+fn terminal_of(
+    dir: &std::path::Path,
+    session: &chaperone_evidence::SessionId,
+    to: &mut dyn Write,
+) -> Result<(), CliError> {
+    let mut readers = [http::Reader::default(), http::Reader::default()];
+    let mut at = Duration::ZERO;
+    let mut any = false;
+    for piece in chaperone_evidence::replay(dir, session)? {
+        let piece = piece?;
+        at = at.max(piece.offset);
+        let [client, server] = &mut readers;
+        let reader = match piece.direction {
+            Direction::Client => client,
+            Direction::Server => server,
+        };
+        for part in reader.parts(&piece.bytes) {
+            let http::Part::Channel(channel, bytes) = part else {
+                continue;
+            };
+            let (code, text) = match channel {
+                0 => ("i", String::from_utf8_lossy(&bytes).into_owned()),
+                1 | 2 => ("o", String::from_utf8_lossy(&bytes).into_owned()),
+                4 => match size(&bytes) {
+                    Some(size) => ("r", size),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            any = true;
+            let event = (at.as_secs_f64(), code, text);
+            writeln!(to, "{}", to_json_line(&event)?)?;
+        }
+    }
+    match any {
+        true => Ok(()),
+        false => Err(CliError::Usage(format!(
+            "session {session} runs no command, so there is no terminal to show"
+        ))),
+    }
+}
+
+/// `COLUMNSxROWS` of a resize message, `{"Width":80,"Height":24}` (k8s.io/client-go,
+/// tools/remotecommand).
+fn size(bytes: &[u8]) -> Option<String> {
+    let size: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let of = |name: &str| size.get(name)?.as_u64();
+    Some(format!("{}x{}", of("Width")?, of("Height")?))
 }
 
 struct Cast<'a> {

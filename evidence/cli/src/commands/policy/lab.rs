@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use chaperone_crds::ConditionReason;
+use chaperone_http::api::{Api, Plain};
+use chaperone_kube::KubernetesApi;
 use chaperone_manifests::{Located, Manifests, policies};
 use chaperone_policy::{
     Access, Action, ConditionOutcome, Decision, Durability, Effect, Explanation, NamespaceLabels,
@@ -29,6 +31,8 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub(super) struct Lab {
     subject: Subject,
     connection: String,
+    /// What requests mean there.
+    api: Box<dyn Api>,
     /// Of an HTTP target.
     host: String,
     set: PolicySet,
@@ -84,6 +88,10 @@ impl Lab {
                 purpose: args.purpose.clone(),
             },
             connection: connection.qualified_name(),
+            api: match connection.value.spec.kubernetes {
+                Some(_) => Box::new(KubernetesApi::default()),
+                None => Box::new(Plain),
+            },
             host: host_of(&connection.value.spec),
             set: policies::compile(connection, &manifests, &namespaces),
             schema: args.schema.is_some(),
@@ -131,7 +139,7 @@ impl Lab {
 
     /// The decision on one request.
     pub(super) fn judge_request(&self, asked: &Asked) -> Result<Judged, CliError> {
-        let operation = match asked.operation(&self.host)? {
+        let operation = match asked.operation(&*self.api, &self.host)? {
             Ok(operation) => operation,
             Err(why) => {
                 let decision = denied(Reason::ProtocolViolation, Some(why));

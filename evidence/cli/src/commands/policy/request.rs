@@ -1,10 +1,11 @@
 //! A request that is only thought of, in the form that a sidecar would decide on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use chaperone_http::api::{self, Api};
 use chaperone_http::normal;
 use chaperone_policy::{Operation, Request};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::cli::PolicyTestArgs;
 use crate::error::CliError;
@@ -57,7 +58,11 @@ impl Asked {
     }
 
     /// As it would be decided on, over a connection to this host; or why it would be refused.
-    pub(super) fn operation(&self, host: &str) -> Result<Result<Operation, String>, CliError> {
+    pub(super) fn operation(
+        &self,
+        api: &dyn Api,
+        host: &str,
+    ) -> Result<Result<Operation, String>, CliError> {
         let text = self.request.as_str();
         let wrong = || CliError::Usage(format!("'{text}' is no request; write METHOD PATH"));
         let (method, target) = text.split_once(' ').ok_or_else(wrong)?;
@@ -78,13 +83,28 @@ impl Asked {
             headers: headers
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
-            json: self.json.clone(),
+            json: None,
         };
-        let command = format!("{method} {host}{}", target.sent);
-        Ok(Ok(Operation::http(
-            Arc::new(request),
-            self.headers.contains_key("upgrade"),
-            command,
-        )))
+        let mut fields = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let name = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
+            fields.insert(name, HeaderValue::try_from(value).map_err(|_| wrong())?);
+        }
+        let came = fields.clone();
+        let asked = api::Asked {
+            request: &request,
+            sent: &target.sent,
+            fields: &mut fields,
+            came: &came,
+            upgrade: self.headers.contains_key("upgrade"),
+            places_masked: false,
+        };
+        let operation = api.ask(asked).map(|mut operation| {
+            if let Some(json) = self.json.clone() {
+                api.with_json(&mut operation, json);
+            }
+            operation
+        });
+        Ok(operation.map_err(|unfit| unfit.message))
     }
 }
