@@ -161,6 +161,10 @@ pub struct HttpCredential {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.server) != (has(self.inCluster) && self.inCluster)")
     .message("name exactly one of server, inCluster: true"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.credential.serviceAccount) || (has(self.inCluster) && self.inCluster)")
+    .message("a pod's own token is for the API server of its own cluster, and sent to no other: \
+              write inCluster: true"))]
 pub struct KubernetesTarget {
     /// The API server's URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]

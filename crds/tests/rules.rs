@@ -135,10 +135,23 @@ fn a_ca_comes_from_one_place() {
 fn a_kubernetes_target_is_a_server_or_the_own_cluster() {
     let kubernetes = |target: Value| connection(|spec| *spec = json!({"kubernetes": target}));
     let none: [&str; 0] = [];
-    let credential = json!({"serviceAccount": "Self"});
+    let credential = json!({"secret": {"name": "s"}});
     assert_eq!(
         kubernetes(json!({"server": "https://k:6443", "credential": credential})),
         none
+    );
+    let own = json!({"serviceAccount": "Self"});
+    assert_eq!(
+        kubernetes(json!({"inCluster": true, "credential": own})),
+        none
+    );
+    // Whoever writes a Connection would be sent the tokens of those who use it.
+    assert_eq!(
+        kubernetes(json!({"server": "https://k:6443", "credential": own})),
+        [
+            "spec.kubernetes: a pod's own token is for the API server of its own cluster, and sent to \
+             no other: write inCluster: true"
+        ]
     );
     let message = ["spec.kubernetes: name exactly one of server, inCluster: true"];
     assert_eq!(kubernetes(json!({"credential": credential})), message);

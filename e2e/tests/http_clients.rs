@@ -140,3 +140,22 @@ fn grpc_of_go_calls_streams_and_is_denied_in_its_own_words() -> Result<()> {
     );
     api.world.verify()
 }
+
+/// The listener's HTTP/2, asked by h2spec: none of its cases fails, so none has to be explained.
+#[test]
+fn h2spec_finds_nothing_wrong() -> Result<()> {
+    let server = Server::start()?;
+    let api = Api::ruled(server.port(), RULES)?;
+    let _sidecar = api.start()?;
+    let port = api.world.port().to_string();
+    let said = clients::run(go_grpc(&["h2spec", &port])?, "")?.ok()?;
+    let tried: usize = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("TRIED "))
+        .flat_map(|line| line.split(' ').skip(1))
+        .filter_map(|count| count.parse::<usize>().ok())
+        .sum();
+    ensure!(tried > 140, "only {tried} cases were tried: {said}");
+    ensure!(!said.contains("FAILED "), "{said}");
+    api.world.verify()
+}

@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use chaperone_control::{Fault, SecretBytes};
 use chaperone_crds::{
     AccessPolicy, CaSource, ConditionReason, Connection, ConnectionSpec, HttpTarget, KeyRef,
-    Origin, PostgresTarget, TlsMode as SpecTls,
+    KubernetesTarget, Origin, PostgresTarget, TlsMode as SpecTls,
 };
 use chaperone_postgres::server as postgres;
 use chaperone_postgres::server::Proof;
@@ -26,6 +26,12 @@ use crate::references::{Data, Kind, Missing, Read, Reference};
 /// are.
 const POSTGRES_KEYS: [&str; 4] = ["username", "password", "tls.crt", "tls.key"];
 
+/// The keys of a Kubernetes credential's Secret that mean something.
+const KUBERNETES_KEYS: [&str; 3] = ["token", "tls.crt", "tls.key"];
+/// Where every namespace has the CA of its own cluster's API server, and the key
+/// (kube-controller-manager, root-ca-certificate-publisher-controller).
+const CLUSTER_CA: (&str, &str) = ("kube-root-ca.crt", "ca.crt");
+
 /// A target of a kind that this version serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -38,6 +44,7 @@ pub struct Target<'a> {
 enum Protocol<'a> {
     Postgres(&'a PostgresTarget),
     Http(&'a HttpTarget),
+    Kubernetes(&'a KubernetesTarget),
 }
 
 /// Where to and as whom.
@@ -98,6 +105,9 @@ pub fn display(spec: &ConnectionSpec) -> Option<String> {
     if let Some(http) = &spec.http {
         return Some(http.url.chars().take(320).collect());
     }
+    if let Some(kubernetes) = &spec.kubernetes {
+        return Some(kubernetes.url().chars().take(320).collect());
+    }
     if let Some(ssh) = &spec.ssh {
         return Some(format!("{}:{}", ssh.host, ssh.port));
     }
@@ -111,17 +121,28 @@ pub fn display(spec: &ConnectionSpec) -> Option<String> {
 /// out, or for a short name that nothing proves. An address that a name leads to is refused by
 /// whoever resolves it.
 pub fn served(spec: &ConnectionSpec, allow_special: bool) -> Result<Target<'_>, Fault> {
-    let kind = match (&spec.postgres, &spec.http) {
-        (Some(postgres), _) => Protocol::Postgres(postgres),
-        (None, Some(http)) => Protocol::Http(http),
-        (None, None) => {
+    let kind = match (&spec.postgres, &spec.http, &spec.kubernetes) {
+        (Some(postgres), _, _) => Protocol::Postgres(postgres),
+        (None, Some(http), _) => Protocol::Http(http),
+        (None, None, Some(kubernetes)) => Protocol::Kubernetes(kubernetes),
+        (None, None, None) => {
             return Err(fault(
                 ConditionReason::Unsupported,
-                "only postgres and http are served so far",
+                "only postgres, http and kubernetes are served so far",
             ));
         }
     };
     let target = Target { spec, kind };
+    if let Protocol::Kubernetes(kubernetes) = kind
+        && kubernetes.server.is_some()
+        && kubernetes.credential.service_account.is_some()
+    {
+        return Err(fault(
+            ConditionReason::TargetNotAllowed,
+            "a pod's own token is for the API server of its own cluster, and sent to no other: \
+             write inCluster: true",
+        ));
+    }
     let (host, _) = target.authority()?;
     if !allow_special {
         allowed(&host, target.proves_nothing())?;
@@ -206,11 +227,10 @@ impl Target<'_> {
             name: name.to_owned(),
         };
         let secret = self.spec.secret();
-        let ca = self.spec.ca().and_then(|(source, _)| ca_of(source));
         secret
             .map(|(name, _)| reference(Kind::Secret, name))
             .into_iter()
-            .chain(ca.map(|(kind, key)| reference(kind, &key.name)))
+            .chain(self.ca().map(|ca| reference(ca.kind, ca.name)))
             .collect()
     }
 
@@ -233,8 +253,8 @@ impl Target<'_> {
                     .collect()
             }
         };
-        let ca = match self.spec.ca() {
-            Some((source, path)) => ca(namespace, source, path, read)?,
+        let ca = match self.ca() {
+            Some(ca) => Some(ca.read(namespace, read)?),
             None => None,
         };
         let material = Material { credential, ca };
@@ -260,6 +280,38 @@ impl Target<'_> {
                     tls: tls(target.tls.mode, "spec.http.tls", material, None)?,
                 })
             }
+            Protocol::Kubernetes(target) => {
+                let identity = kubernetes_identity(target, material)?;
+                let (host, port) = self.authority()?;
+                let path = "spec.kubernetes.ca";
+                Ok(Upstream::Other {
+                    host,
+                    port,
+                    tls: tls(SpecTls::VerifyFull, path, material, identity)?,
+                })
+            }
+        }
+    }
+
+    /// Whose certificates are accepted, if it is not the public roots'.
+    fn ca(&self) -> Option<Ca<'_>> {
+        if let Some((source, path)) = self.spec.ca() {
+            let (kind, key) = ca_of(source)?;
+            return Some(Ca {
+                kind,
+                name: &key.name,
+                key: &key.key,
+                path,
+            });
+        }
+        match self.kind {
+            Protocol::Kubernetes(target) if target.server.is_none() => Some(Ca {
+                kind: Kind::ConfigMap,
+                name: CLUSTER_CA.0,
+                key: CLUSTER_CA.1,
+                path: "spec.kubernetes.inCluster",
+            }),
+            _ => None,
         }
     }
 
@@ -268,20 +320,23 @@ impl Target<'_> {
         match self.kind {
             Protocol::Postgres(target) => serde_json::to_vec(target),
             Protocol::Http(target) => serde_json::to_vec(target),
+            Protocol::Kubernetes(target) => serde_json::to_vec(target),
         }
         .unwrap_or_default()
     }
 
     fn authority(&self) -> Result<(String, u16), Fault> {
-        match self.kind {
-            Protocol::Postgres(target) => Ok((target.host.clone(), target.port)),
-            Protocol::Http(target) => match Origin::of(&target.url) {
-                Some(origin) => Ok((origin.host, origin.port)),
-                None => Err(fault(
-                    ConditionReason::Invalid,
-                    "spec.http.url is no URL of http:// or https://, a host and a port",
-                )),
-            },
+        let (url, path) = match self.kind {
+            Protocol::Postgres(target) => return Ok((target.host.clone(), target.port)),
+            Protocol::Http(target) => (target.url.as_str(), "spec.http.url"),
+            Protocol::Kubernetes(target) => (target.url(), "spec.kubernetes.server"),
+        };
+        match Origin::of(url) {
+            Some(origin) => Ok((origin.host, origin.port)),
+            None => Err(fault(
+                ConditionReason::Invalid,
+                format!("{path} is no URL of a scheme, a host and a port"),
+            )),
         }
     }
 
@@ -299,28 +354,71 @@ impl Target<'_> {
                 let key = credential.map(|credential| credential.secret.key.as_str());
                 key.into_iter().collect()
             }
+            Protocol::Kubernetes(_) => KUBERNETES_KEYS.to_vec(),
         }
     }
 }
 
-fn ca(
-    namespace: &str,
-    source: &CaSource,
-    path: &str,
-    read: &BTreeMap<Reference, Read>,
-) -> Result<Option<String>, Fault> {
-    let Some((kind, reference)) = ca_of(source) else {
+/// Where a CA is read from.
+struct Ca<'a> {
+    kind: Kind,
+    name: &'a str,
+    key: &'a str,
+    /// The field that says so.
+    path: &'static str,
+}
+
+impl Ca<'_> {
+    fn read(&self, namespace: &str, read: &BTreeMap<Reference, Read>) -> Result<String, Fault> {
+        let Ca {
+            kind,
+            name,
+            key,
+            path,
+        } = *self;
+        let found = data(namespace, kind, name, path, read)?;
+        let text = found
+            .get(key)
+            .and_then(|bytes| std::str::from_utf8(bytes.expose()).ok());
+        let kind = kind.as_str();
+        text.map(str::to_owned)
+            .ok_or_else(|| unusable(format!("{path}: {kind} {name:?} has no usable key {key:?}")))
+    }
+}
+
+/// The certificate that the sidecar shows to an API server. A token is as good, and so is the pod's
+/// own, which only the sidecar has.
+fn kubernetes_identity(
+    target: &KubernetesTarget,
+    material: &Material,
+) -> Result<Option<ClientIdentity>, Fault> {
+    let Some(secret) = &target.credential.secret else {
         return Ok(None);
     };
-    let found = data(namespace, kind, &reference.name, path, read)?;
-    let text = found
-        .get(&reference.key)
-        .and_then(|bytes| std::str::from_utf8(bytes.expose()).ok());
-    let text = text.ok_or_else(|| {
-        let (kind, name, key) = (kind.as_str(), &reference.name, &reference.key);
-        unusable(format!("{path}: {kind} {name:?} has no usable key {key:?}"))
-    })?;
-    Ok(Some(text.to_owned()))
+    if let Some(token) = material.credential.get("token") {
+        return match HeaderValue::from_bytes(token.expose().trim_ascii_end()) {
+            Ok(value) if !value.is_empty() => Ok(None),
+            _ => Err(unusable(format!(
+                "spec.kubernetes.credential.secret: key \"token\" of Secret {:?} is no token",
+                secret.name
+            ))),
+        };
+    }
+    match client_identity(material) {
+        Some(identity) => Ok(Some(identity)),
+        None => Err(unusable(format!(
+            "spec.kubernetes.credential.secret: Secret {:?} needs a key token, or tls.crt and tls.key",
+            secret.name
+        ))),
+    }
+}
+
+fn client_identity(material: &Material) -> Option<ClientIdentity> {
+    let value = |key: &str| material.credential.get(key).map(SecretBytes::expose);
+    Some(ClientIdentity {
+        certificates_pem: value("tls.crt")?.to_vec(),
+        key_pem: Secret::new(value("tls.key")?.to_vec()),
+    })
 }
 
 /// The value of the field that is added to requests, as the sidecar writes it.
@@ -342,13 +440,7 @@ fn field_value(key: &KeyRef, material: &Material) -> Result<(), Fault> {
 fn log_in(target: &PostgresTarget, material: &Material) -> Result<Upstream, Fault> {
     let secret = &target.credential.secret.name;
     let value = |key: &str| material.credential.get(key).map(SecretBytes::expose);
-    let identity = match (value("tls.crt"), value("tls.key")) {
-        (Some(certificates), Some(key)) => Some(ClientIdentity {
-            certificates_pem: certificates.to_vec(),
-            key_pem: Secret::new(key.to_vec()),
-        }),
-        _ => None,
-    };
+    let identity = client_identity(material);
     let has_identity = identity.is_some();
     let tls = tls(target.tls.mode, "spec.postgres.tls", material, identity)?;
     let username = value("username")
@@ -533,5 +625,76 @@ mod tests {
         let fault = target.material("apis", &read("a\nb: c")).unwrap_err();
         assert_eq!(fault.reason, "RefNotFound");
         assert!(!fault.message.contains("b: c"), "{}", fault.message);
+    }
+
+    #[test]
+    fn a_kubernetes_api_gets_its_clusters_ca_and_a_token_certificate_or_nothing() {
+        let spec = |text: &str| -> ConnectionSpec {
+            serde_saphyr::from_str(&format!("kubernetes: {text}")).unwrap()
+        };
+        let own = spec("{inCluster: true, credential: {serviceAccount: Self}}");
+        let target = served(&own, false).unwrap();
+        let wanted = target.references("apis");
+        let ca = Reference {
+            kind: Kind::ConfigMap,
+            namespace: "apis".to_owned(),
+            name: "kube-root-ca.crt".to_owned(),
+        };
+        assert_eq!(wanted, std::slice::from_ref(&ca));
+        let missing = BTreeMap::from([(ca.clone(), Err(Missing::NotFound))]);
+        let fault = target.material("apis", &missing).unwrap_err();
+        assert!(fault.message.contains("inCluster"), "{}", fault.message);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let object = |entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(key, value)| {
+                let value = SecretBytes::new(value.as_bytes().to_vec());
+                ((*key).to_owned(), value)
+            });
+            Ok(std::sync::Arc::new(entries.collect::<Data>()))
+        };
+        let read = BTreeMap::from([(ca, object(&[("ca.crt", &pem)]))]);
+        let material = target.material("apis", &read).unwrap();
+        assert!(material.credential.is_empty());
+        assert_eq!(material.ca.as_deref(), Some(pem.as_str()));
+        let Upstream::Other { host, port, tls } = target.upstream(&material).unwrap() else {
+            panic!("an API is not logged in to");
+        };
+        assert_eq!((host.as_str(), port), ("kubernetes.default.svc", 443));
+        assert_eq!(tls.mode(), TlsMode::VerifyFull);
+
+        let other = spec("{server: 'https://k8s.example:6443', credential: {secret: {name: api}}}");
+        let target = served(&other, false).unwrap();
+        let wanted = target.references("apis");
+        for (entries, good) in [
+            (&[("token", "abc\n"), ("else", "x")][..], true),
+            (
+                &[("tls.crt", pem.as_str()), ("tls.key", &key.serialize_pem())],
+                true,
+            ),
+            (&[("tls.crt", pem.as_str())], false),
+            (&[("token", "")], false),
+            (&[("else", "x")], false),
+        ] {
+            let read = BTreeMap::from([(wanted[0].clone(), object(entries))]);
+            let material = target.material("apis", &read);
+            assert_eq!(material.is_ok(), good, "{:?}", entries[0].0);
+            let kept = material.map(|material| material.credential.contains_key("else"));
+            assert!(!kept.unwrap_or_default());
+        }
+        for server in [
+            "https://127.0.0.1:6443",
+            "https://localhost",
+            "https://[::1]",
+        ] {
+            let text = format!("{{server: '{server}', credential: {{secret: {{name: api}}}}}}");
+            let fault = served(&spec(&text), false).unwrap_err();
+            assert_eq!(fault.reason, "TargetNotAllowed", "{server}");
+        }
+        // Whoever writes a Connection does not get the tokens of those who use it.
+        let theft = spec("{server: 'https://evil.example', credential: {serviceAccount: Self}}");
+        let fault = served(&theft, true).unwrap_err();
+        assert_eq!(fault.reason, "TargetNotAllowed");
     }
 }

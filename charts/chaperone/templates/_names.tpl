@@ -17,6 +17,7 @@ spoolVolume: chaperone-spool
 spoolPath: /var/lib/chaperone
 tokenVolume: chaperone-token
 tokenPath: /var/run/secrets/chaperone.dev
+apiToken: kubernetes
 trustVolume: chaperone-trust
 trustPath: /etc/chaperone/trust
 operatorEnv: CHAPERONE_OPERATOR

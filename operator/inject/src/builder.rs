@@ -15,9 +15,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use crate::names::{
-    ADMIN_PORT, CONTAINER, LISTEN_ENV, OPERATOR_CA_ENV, OPERATOR_ENV, SPOOL_LIMIT, SPOOL_PATH,
-    SPOOL_VOLUME, TOKEN_PATH, TOKEN_SECONDS, TOKEN_VOLUME, TRUST_LIMIT, TRUST_PATH, TRUST_VOLUME,
-    USER,
+    ADMIN_PORT, API_TOKEN, CONTAINER, LISTEN_ENV, OPERATOR_CA_ENV, OPERATOR_ENV, SPOOL_LIMIT,
+    SPOOL_PATH, SPOOL_VOLUME, TOKEN_PATH, TOKEN_SECONDS, TOKEN_VOLUME, TRUST_LIMIT, TRUST_PATH,
+    TRUST_VOLUME, USER,
 };
 use crate::{Reference, Refusal, tree};
 
@@ -29,6 +29,8 @@ pub(crate) struct Blueprint {
     pub(crate) operator: String,
     pub(crate) authorities: String,
     pub(crate) listeners: Vec<Listener>,
+    /// Whether the sidecar gets a token of the pod's own service account.
+    pub(crate) api_token: bool,
 }
 
 /// Where the sidecar listens for one Connection.
@@ -49,7 +51,11 @@ pub(crate) struct Built {
 }
 
 pub(crate) fn build(blueprint: &Blueprint) -> Result<Built, Refusal> {
-    let volumes = [spool_volume(), token_volume(), trust_volume()];
+    let volumes = [
+        spool_volume(),
+        token_volume(blueprint.api_token),
+        trust_volume(),
+    ];
     Ok(Built {
         container: tree::json(&container(blueprint))?,
         volumes: volumes.iter().map(tree::json).collect::<Result<_, _>>()?,
@@ -189,22 +195,29 @@ fn trust_volume() -> Volume {
     empty_dir(TRUST_VOLUME, TRUST_LIMIT)
 }
 
-fn token_volume() -> Volume {
+fn token_volume(api_token: bool) -> Volume {
+    // Without an audience it is for the API server (core/v1, ServiceAccountTokenProjection).
+    let api = api_token.then(|| token_source(None, API_TOKEN));
+    let ours = token_source(Some(chaperone_control::AUDIENCE), "token");
     Volume {
         name: TOKEN_VOLUME.to_owned(),
         projected: Some(ProjectedVolumeSource {
             // What the API server's default is: 0644, narrowed by the kubelet.
             default_mode: Some(0o644),
-            sources: Some(vec![VolumeProjection {
-                service_account_token: Some(ServiceAccountTokenProjection {
-                    audience: Some(chaperone_control::AUDIENCE.to_owned()),
-                    expiration_seconds: Some(TOKEN_SECONDS),
-                    path: "token".to_owned(),
-                }),
-                ..VolumeProjection::default()
-            }]),
+            sources: Some(std::iter::once(ours).chain(api).collect()),
         }),
         ..Volume::default()
+    }
+}
+
+fn token_source(audience: Option<&str>, path: &str) -> VolumeProjection {
+    VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            audience: audience.map(str::to_owned),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            path: path.to_owned(),
+        }),
+        ..VolumeProjection::default()
     }
 }
 

@@ -117,7 +117,7 @@ impl Host {
 ///
 /// A Service is known as `name`, `name.namespace`, `name.namespace.svc` and with the cluster's
 /// domain; an agent may have any of them hard-coded.
-pub(crate) fn forms(host: &str, namespace: &str) -> Vec<String> {
+pub fn forms(host: &str, namespace: &str) -> Vec<String> {
     let host = host.to_ascii_lowercase();
     if let Ok(address) = host.parse::<IpAddr>() {
         return vec![address.to_string()];

@@ -9,16 +9,16 @@
 
 use std::net::SocketAddr;
 
-use k8s_openapi::api::core::v1::{HostAlias, Pod, Sysctl};
+use k8s_openapi::api::core::v1::{HostAlias, Pod, Sysctl, VolumeMount};
 use serde_json::{Map, Value};
 
 use crate::builder::{self, Blueprint, Built, Listener};
 use crate::hosts::{self, Host};
 use crate::names::{
-    CONTAINER, INJECTED_ANNOTATION, LISTEN_ENV, SPOOL_VOLUME, TOKEN_VOLUME, TRUST_BUNDLE, TRUST_CA,
-    TRUST_PATH, TRUST_VOLUME,
+    CONTAINER, INJECTED_ANNOTATION, LISTEN_ENV, SERVICE_ACCOUNT_PATH, SPOOL_VOLUME, TOKEN_VOLUME,
+    TRUST_BUNDLE, TRUST_CA, TRUST_KUBECONFIG, TRUST_PATH, TRUST_SERVICE_ACCOUNT, TRUST_VOLUME,
 };
-use crate::{Plan, Protocol, Refusal, digest, pod, tree};
+use crate::{Cluster, Plan, Protocol, Refusal, Target, digest, pod, tree};
 
 /// Lets the sidecar listen on ports below 1024 without any privilege.
 const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
@@ -70,11 +70,15 @@ pub fn inject(pod: &Value, plan: &Plan) -> Result<Injected, Refusal> {
                 address: SocketAddr::from((*address, target.port)),
             })
             .collect(),
+        api_token: plan.targets.iter().any(
+            |target| matches!(target.protocol, Protocol::Kubernetes(cluster) if cluster.as_pod),
+        ),
     })?;
     let marked = pod
         .pointer("/metadata/annotations")
         .is_some_and(|annotations| annotations.get(INJECTED_ANNOTATION).is_some());
-    check(original, marked)?;
+    let mounts = mounts(plan);
+    check(original, marked, &mounts)?;
 
     let mut warnings = unnamed(plan, &hosts);
     let mut pod = pod.clone();
@@ -106,7 +110,7 @@ pub fn inject(pod: &Value, plan: &Plan) -> Result<Injected, Refusal> {
         }
         for container in tree::list(spec, list)? {
             if tree::text(container, "name") != CONTAINER {
-                put_into_agent(container, &variables, &mut warnings)?;
+                put_into_agent(container, &variables, &mounts, &mut warnings)?;
             }
         }
     }
@@ -141,7 +145,7 @@ fn unnamed(plan: &Plan, hosts: &[Host]) -> Vec<String> {
 }
 
 /// A pod that is already marked may have what is ours: it is written anew.
-fn check(spec: &Value, marked: bool) -> Result<(), Refusal> {
+fn check(spec: &Value, marked: bool, mounts: &[VolumeMount]) -> Result<(), Refusal> {
     pod::check(spec)?;
     for list in pod::CONTAINER_LISTS {
         for (position, container) in tree::items(spec, list).iter().enumerate() {
@@ -156,7 +160,7 @@ fn check(spec: &Value, marked: bool) -> Result<(), Refusal> {
                 continue;
             }
             pod::check_container(container, &path)?;
-            check_mounts(container, &path)?;
+            check_mounts(container, &path, mounts)?;
         }
     }
     let reserved = [SPOOL_VOLUME, TOKEN_VOLUME, TRUST_VOLUME];
@@ -171,20 +175,50 @@ fn check(spec: &Value, marked: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_mounts(container: &Value, path: &str) -> Result<(), Refusal> {
+fn check_mounts(container: &Value, path: &str, ours: &[VolumeMount]) -> Result<(), Refusal> {
     for mount in tree::items(container, "volumeMounts") {
+        let name = tree::text(mount, "name");
+        if name == TRUST_VOLUME {
+            continue;
+        }
         let at = tree::text(mount, "mountPath").trim_end_matches('/');
-        let inside = at
-            .strip_prefix(TRUST_PATH)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if inside && tree::text(mount, "name") != TRUST_VOLUME {
+        let over = ours.iter().find(|our| {
+            // The pod's own token, which goes.
+            if our.mount_path == SERVICE_ACCOUNT_PATH && name.starts_with(OWN_TOKEN_PREFIX) {
+                return false;
+            }
+            let rest = at.strip_prefix(our.mount_path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        if let Some(over) = over {
             return Err(Refusal::Reserved {
-                what: format!("the path {TRUST_PATH}, which {path} mounts over,"),
+                what: format!("the path {}, which {path} mounts over,", over.mount_path),
                 remedy: "mount that volume elsewhere",
             });
         }
     }
     Ok(())
+}
+
+/// What agents read of the trust volume.
+fn mounts(plan: &Plan) -> Vec<VolumeMount> {
+    let mut mounts = vec![builder::mount(TRUST_VOLUME, TRUST_PATH, true)];
+    if clusters(plan).next().is_some() {
+        mounts.push(VolumeMount {
+            sub_path: Some(TRUST_SERVICE_ACCOUNT.to_owned()),
+            ..builder::mount(TRUST_VOLUME, SERVICE_ACCOUNT_PATH, true)
+        });
+    }
+    mounts
+}
+
+fn clusters(plan: &Plan) -> impl Iterator<Item = (&Target, Cluster)> {
+    plan.targets
+        .iter()
+        .filter_map(|target| match target.protocol {
+            Protocol::Kubernetes(cluster) => Some((target, cluster)),
+            _ => None,
+        })
 }
 
 /// Digest of all that was injected.
@@ -391,15 +425,36 @@ fn variables(plan: &Plan, hosts: &[Host], account: &str) -> Vec<(&'static str, S
         }
         variables.push(("PGSSLROOTCERT", format!("{TRUST_PATH}/{TRUST_CA}")));
     }
+    if clusters(plan).next().is_some() {
+        variables.push(("KUBECONFIG", format!("{TRUST_PATH}/{TRUST_KUBECONFIG}")));
+    }
+    if let Some(target) = in_cluster(plan) {
+        let forms = hosts::forms(&target.host, &plan.namespace);
+        if let Some(host) = hosts.iter().find(|host| host.is(&forms)) {
+            variables.push(("KUBERNETES_SERVICE_HOST", host.address.to_string()));
+        }
+        for name in ["KUBERNETES_SERVICE_PORT", "KUBERNETES_SERVICE_PORT_HTTPS"] {
+            variables.push((name, target.port.to_string()));
+        }
+    }
     for name in TRUSTING {
         variables.push((name, format!("{TRUST_PATH}/{TRUST_BUNDLE}")));
     }
     variables
 }
 
+/// The API that in-cluster configuration leads to: that of the pod's own cluster, else the only one.
+fn in_cluster(plan: &Plan) -> Option<&Target> {
+    let own = clusters(plan).any(|(_, cluster)| cluster.own);
+    let mut found = clusters(plan).filter(|(_, cluster)| cluster.own == own);
+    let (first, _) = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
 fn put_into_agent(
     container: &mut Value,
     variables: &[(&'static str, String)],
+    wanted: &[VolumeMount],
     warnings: &mut Vec<String>,
 ) -> Result<(), Refusal> {
     let name = tree::text(container, "name").to_owned();
@@ -428,19 +483,19 @@ fn put_into_agent(
             names.join(", ")
         ));
     }
-    let wanted = tree::json(&builder::mount(TRUST_VOLUME, TRUST_PATH, true))?;
+    let wanted: Vec<Value> = wanted.iter().map(tree::json).collect::<Result<_, _>>()?;
     let mounts = tree::list(fields, "volumeMounts")?;
-    let mut there = false;
+    let mut there: Vec<Value> = Vec::new();
     mounts.retain(|mount| {
         if tree::text(mount, "name") != TRUST_VOLUME {
             return true;
         }
-        let keep = !there && *mount == wanted;
-        there |= keep;
+        let keep = wanted.contains(mount) && !there.contains(mount);
+        if keep {
+            there.push(mount.clone());
+        }
         keep
     });
-    if !there {
-        mounts.push(wanted);
-    }
+    mounts.extend(wanted.into_iter().filter(|mount| !there.contains(mount)));
     Ok(())
 }

@@ -23,8 +23,9 @@ mod verify;
 mod workload;
 
 pub use annotation::{Reference, Wanted};
+pub use hosts::forms;
 pub use inject::{Injected, inject};
-pub use plan::{Operator, Plan, Protocol, Sidecar, Target};
+pub use plan::{Cluster, Operator, Plan, Protocol, Sidecar, Target};
 pub use refusal::Refusal;
 pub use verify::{Accepted, Listener, VerifiedPlan, certificates, verify};
 pub use workload::{Copied, WorkloadKind, copy};

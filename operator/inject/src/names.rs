@@ -34,6 +34,9 @@ pub const TOKEN_VOLUME: &str = "chaperone-token";
 pub const TOKEN_PATH: &str = "/var/run/secrets/chaperone.dev";
 /// Lifetime asked for the token, in seconds.
 pub const TOKEN_SECONDS: i64 = 3600;
+/// In [`TOKEN_PATH`], where a Connection says `serviceAccount: Self`: the pod's own token for the API
+/// server, which no agent has.
+pub const API_TOKEN: &str = "kubernetes";
 /// Volume (emptyDir): CA files that the sidecar writes before its startup probe passes.
 pub const TRUST_VOLUME: &str = "chaperone-trust";
 /// Where all containers mount it; only the sidecar may write.
@@ -44,6 +47,14 @@ pub const TRUST_LIMIT: &str = "4Mi";
 pub const TRUST_BUNDLE: &str = "ca-bundle.crt";
 /// In [`TRUST_PATH`]: the pod's CA alone, PEM.
 pub const TRUST_CA: &str = "ca.crt";
+
+/// In [`TRUST_PATH`]: a kubeconfig with a context for each Kubernetes Connection.
+pub const TRUST_KUBECONFIG: &str = "kubeconfig";
+/// In [`TRUST_PATH`]: a folder with what in-cluster configuration reads, `token` (a dummy), `ca.crt`
+/// (the pod's CA) and `namespace`.
+pub const TRUST_SERVICE_ACCOUNT: &str = "serviceaccount";
+/// Where in-cluster configuration reads them (client-go, rest/config.go).
+pub const SERVICE_ACCOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Environment of the sidecar: `https://host:port` of the control API.
 pub const OPERATOR_ENV: &str = "CHAPERONE_OPERATOR";

@@ -43,6 +43,17 @@ pub enum Protocol {
     Postgres,
     /// HTTP, encrypted or not.
     Http,
+    /// The API of Kubernetes.
+    Kubernetes(Cluster),
+}
+
+/// What a pod has to know of a Kubernetes API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cluster {
+    /// It is that of the pod's own cluster.
+    pub own: bool,
+    /// The sidecar authenticates as the pod's service account.
+    pub as_pod: bool,
 }
 
 /// Whom the sidecar reports to.
@@ -96,13 +107,27 @@ impl Target {
                 names: http.hosts.clone(),
             });
         }
-        let protocol = if spec.kubernetes.is_some() {
-            "Kubernetes"
-        } else if spec.ssh.is_some() {
-            "SSH"
-        } else {
-            "nothing"
-        };
+        if let Some(kubernetes) = &spec.kubernetes {
+            let origin = chaperone_crds::Origin::of(kubernetes.url()).ok_or_else(|| {
+                Refusal::Malformed(format!(
+                    "spec.kubernetes.server of Connection {reference} is no URL"
+                ))
+            })?;
+            return Ok(Target {
+                reference,
+                protocol: Protocol::Kubernetes(Cluster {
+                    own: kubernetes.server.is_none(),
+                    // Sent elsewhere it would be given away.
+                    as_pod: kubernetes.server.is_none()
+                        && kubernetes.credential.service_account.is_some(),
+                }),
+                host: origin.host,
+                port: origin.port,
+                database: None,
+                names: Vec::new(),
+            });
+        }
+        let protocol = if spec.ssh.is_some() { "SSH" } else { "nothing" };
         Err(Refusal::Unsupported {
             connection: reference.to_string(),
             protocol,

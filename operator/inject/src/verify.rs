@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::builder::{self, Blueprint};
 use crate::names::{
-    CONTAINER, LISTEN_ENV, OPERATOR_CA_ENV, OPERATOR_ENV, PURPOSE_ANNOTATION, TRUST_VOLUME,
+    CONTAINER, LISTEN_ENV, OPERATOR_CA_ENV, OPERATOR_ENV, PURPOSE_ANNOTATION, TOKEN_VOLUME,
+    TRUST_VOLUME,
 };
 use crate::{Refusal, pod, tree};
 
@@ -81,6 +82,7 @@ pub fn verify(pod: &Value, accepted: Accepted<'_>) -> Result<VerifiedPlan, Refus
         operator: accepted.operator.to_owned(),
         authorities: authorities.to_owned(),
         listeners: listeners.clone(),
+        api_token: has_api_token(spec),
     })?;
     compare_container(sidecar, &built.container)?;
     compare_volumes(spec, &built.volumes)?;
@@ -141,6 +143,16 @@ fn environment<'a>(sidecar: &'a Value, name: &str) -> Result<&'a str, Refusal> {
         .find(|variable| tree::text(variable, "name") == name)
         .map(|variable| tree::text(variable, "value"))
         .ok_or_else(|| altered(format!("{name} is missing")))
+}
+
+/// Whether the token volume has a second token; what that is, the comparison says. A sidecar that has
+/// one and no Connection to use it on keeps it from the agents all the same.
+fn has_api_token(spec: &Value) -> bool {
+    tree::items(spec, "volumes")
+        .iter()
+        .filter(|volume| tree::text(volume, "name") == TOKEN_VOLUME)
+        .filter_map(|volume| volume.get("projected"))
+        .any(|projected| tree::items(projected, "sources").len() > 1)
 }
 
 fn compare_container(actual: &Value, expected: &Value) -> Result<(), Refusal> {

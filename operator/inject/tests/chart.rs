@@ -34,6 +34,7 @@ fn the_charts_names_are_the_injectors() {
         ("spoolPath", names::SPOOL_PATH),
         ("tokenVolume", names::TOKEN_VOLUME),
         ("tokenPath", names::TOKEN_PATH),
+        ("apiToken", names::API_TOKEN),
         ("trustVolume", names::TRUST_VOLUME),
         ("trustPath", names::TRUST_PATH),
         ("operatorEnv", names::OPERATOR_ENV),

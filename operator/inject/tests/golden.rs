@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use chaperone_inject::{Plan, WorkloadKind, copy, inject, verify};
 use serde_json::Value;
-use support::{accepted, api, defaulted, orders, plan, target, yaml};
+use support::{accepted, api, defaulted, orders, other_cluster, own_cluster, plan, target, yaml};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -76,6 +76,12 @@ fn an_api_is_reached_by_all_its_names_and_trusted() {
         api(("apis", "legacy"), "10.1.2.4", 8080, &[]),
     ];
     check_pod("apis", &plan(targets));
+}
+
+/// The agent finds the API server where it always does, and only the sidecar has the token.
+#[test]
+fn a_kubernetes_api_is_what_in_cluster_configuration_finds() {
+    check_pod("kubernetes", &plan(vec![own_cluster(), other_cluster()]));
 }
 
 #[test]

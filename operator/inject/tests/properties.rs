@@ -6,7 +6,7 @@ mod support;
 use chaperone_inject::{Plan, Target, inject, verify};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use support::{accepted, api, defaulted, plan, target, yaml};
+use support::{accepted, api, defaulted, other_cluster, own_cluster, plan, target, yaml};
 
 /// Fields of a container that have nothing to do with us.
 fn container(name: &'static str) -> impl Strategy<Value = Value> {
@@ -17,6 +17,8 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
             "PGPORT",
             "SSL_CERT_FILE",
             "GIT_SSL_CAINFO",
+            "KUBERNETES_SERVICE_HOST",
+            "KUBECONFIG",
             "HOME",
             "X",
         ]),
@@ -128,8 +130,9 @@ fn plans() -> impl Strategy<Value = Plan> {
     ];
     let kind = prop::option::of(prop::option::of(Just("orders")));
     let one = (0..hosts.len(), kind).prop_map(move |(host, kind)| (host, hosts[host], kind));
-    prop::collection::vec(one, 0..4).prop_map(|chosen| {
-        let targets: Vec<Target> = chosen
+    let clusters = prop::sample::subsequence(vec![own_cluster(), other_cluster()], 0..=2);
+    (prop::collection::vec(one, 0..4), clusters).prop_map(|(chosen, clusters)| {
+        let mut targets: Vec<Target> = chosen
             .iter()
             .enumerate()
             .map(|(position, (host, name, kind))| {
@@ -143,6 +146,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 }
             })
             .collect();
+        targets.extend(clusters);
         plan(targets)
     })
 }
@@ -245,6 +249,32 @@ proptest! {
             let wanted: Vec<String> =
                 plan.targets.iter().map(|target| target.reference.to_string()).collect();
             prop_assert_eq!(names, wanted);
+        }
+    }
+
+    /// Whatever the pod asks for, the API server's token is in the one volume that only the sidecar
+    /// mounts.
+    #[test]
+    fn no_agent_gets_a_token_of_the_api_server((pod, plan) in (pod(), plans())) {
+        let injected = inject(&pod, &plan).unwrap().pod;
+        let empty = Vec::new();
+        let mut holders = Vec::new();
+        for volume in injected["spec"]["volumes"].as_array().unwrap_or(&empty) {
+            for source in volume["projected"]["sources"].as_array().unwrap_or(&empty) {
+                let token = &source["serviceAccountToken"];
+                if !token.is_null() && token["audience"].is_null() {
+                    holders.push(volume["name"].as_str().unwrap());
+                }
+            }
+        }
+        let wanted = plan.targets.iter().any(|target| target.reference.to_string() == "clusters/own");
+        prop_assert_eq!(holders, if wanted { vec!["chaperone-token"] } else { vec![] });
+        for list in ["initContainers", "containers"] {
+            for container in injected["spec"][list].as_array().unwrap_or(&empty) {
+                let mounts = container["volumeMounts"].as_array().unwrap_or(&empty);
+                let holds = mounts.iter().any(|mount| mount["name"] == "chaperone-token");
+                prop_assert_eq!(holds, container["name"] == "chaperone");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ mod support;
 
 use chaperone_inject::{Accepted, Refusal, inject, names, verify};
 use serde_json::Value;
-use support::{CA, IMAGE, URL, accepted, defaulted, orders, plan, target, yaml};
+use support::{CA, IMAGE, URL, accepted, defaulted, orders, own_cluster, plan, target, yaml};
 
 fn refused(spec: &str) -> String {
     let pod = yaml(&format!(
@@ -85,6 +85,30 @@ fn a_pod_that_could_escape_is_refused() {
     }
 }
 
+/// Where in-cluster configuration looks, nothing of the pod's own may be.
+#[test]
+fn a_pod_with_its_own_idea_of_the_api_servers_token_is_refused() {
+    let pod = |name: &str, path: &str| {
+        yaml(&format!(
+            "{{metadata: {{name: a}}, spec: {{containers: [{{name: agent, volumeMounts: \
+             [{{name: {name}, mountPath: {path}}}]}}], volumes: [{{name: {name}, emptyDir: {{}}}}]}}}}"
+        ))
+    };
+    let path = names::SERVICE_ACCOUNT_PATH;
+    let inside = format!("{path}/token");
+    for at in [path, &inside] {
+        let pod = pod("own", at);
+        let refusal = inject(&pod, &plan(vec![own_cluster()])).unwrap_err();
+        assert_eq!(refusal.reason().as_str(), "Reserved", "{at}");
+        inject(&pod, &plan(vec![orders()])).unwrap();
+    }
+    inject(
+        &pod("own", "/var/run/secrets/other"),
+        &plan(vec![own_cluster()]),
+    )
+    .unwrap();
+}
+
 #[test]
 fn what_is_not_a_pod_is_refused_and_not_guessed_at() {
     for text in [
@@ -127,7 +151,11 @@ fn injected() -> Value {
         "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {containers: \
          [{name: agent, image: a}, {name: other, image: a}], initContainers: [{name: first}]}}",
     );
-    defaulted(&inject(&pod, &plan(vec![orders()])).unwrap().pod)
+    defaulted(
+        &inject(&pod, &plan(vec![orders(), own_cluster()]))
+            .unwrap()
+            .pod,
+    )
 }
 
 fn is_refused(pod: &Value) -> bool {

@@ -6,7 +6,7 @@
     clippy::indexing_slicing
 )]
 
-use chaperone_inject::{Accepted, Operator, Plan, Protocol, Reference, Sidecar, Target};
+use chaperone_inject::{Accepted, Cluster, Operator, Plan, Protocol, Reference, Sidecar, Target};
 use serde_json::Value;
 
 pub const URL: &str = "https://chaperone-operator.chaperone-system.svc:8443";
@@ -29,6 +29,32 @@ pub fn target(reference: (&str, &str), host: &str, port: u16, database: Option<&
         database: database.map(str::to_owned),
         names: Vec::new(),
     }
+}
+
+/// A Kubernetes API.
+pub fn cluster(reference: (&str, &str), host: &str, port: u16, cluster: Cluster) -> Target {
+    Target {
+        protocol: Protocol::Kubernetes(cluster),
+        ..target(reference, host, port, None)
+    }
+}
+
+/// That of the pod's own cluster, as the pod.
+pub fn own_cluster() -> Target {
+    let own = Cluster {
+        own: true,
+        as_pod: true,
+    };
+    cluster(("clusters", "own"), "kubernetes.default.svc", 443, own)
+}
+
+/// Another one, by a credential of its own.
+pub fn other_cluster() -> Target {
+    let other = Cluster {
+        own: false,
+        as_pod: false,
+    };
+    cluster(("clusters", "other"), "10.5.5.5", 6443, other)
 }
 
 /// An HTTP API.

@@ -14,6 +14,7 @@
 mod control;
 mod evidence;
 mod feed;
+mod in_cluster;
 mod notices;
 mod pod_ca;
 mod process;

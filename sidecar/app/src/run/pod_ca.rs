@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chaperone_inject::names::TRUST_SERVICE_ACCOUNT;
 use chaperone_wire::{Secret, TlsServer};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -88,6 +89,11 @@ impl PodCa {
         Ok(ca)
     }
 
+    /// What agents trust, in PEM.
+    pub(crate) fn pem(&self) -> &str {
+        &self.ca_pem
+    }
+
     /// What serves TLS with the newest leaves, of no protocol yet.
     pub(crate) fn server(&self) -> TlsServer {
         self.server.clone()
@@ -114,6 +120,10 @@ impl PodCa {
     }
 
     fn write_trust(&self, settings: &Settings) -> anyhow::Result<()> {
+        // Where an agent mounts it before there is anything in it, the kubelet makes it, as root.
+        let folder = settings.trust.join(TRUST_SERVICE_ACCOUNT);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let mut bundle = String::new();
         for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
             push_pem(&mut bundle, root);
@@ -294,7 +304,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Whoever reads the file sees the old one or the new one, whole.
-fn publish(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(super) fn publish(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let draft = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()

@@ -20,9 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::control::Client;
 use super::feed::{self, Update};
+use super::in_cluster::{self, Server};
 use super::pod_ca::PodCa;
 use super::settings::{Listen, Settings};
-use super::snapshots::{Ready, Suspension, providers, ready};
+use super::snapshots::{Ready, Suspension, connection_of, providers, ready};
 use super::{evidence, notices, shipping, volume};
 use crate::admin::{Health, router};
 use crate::cli::say;
@@ -79,6 +80,8 @@ struct Process {
     suspension: Option<Suspension>,
     volume_full: bool,
     groups: Vec<Group>,
+    /// The Kubernetes APIs that agents were told of.
+    servers: Vec<Server>,
     shipping: Shipping,
 }
 
@@ -235,6 +238,7 @@ impl Starting {
             suspension: None,
             volume_full: false,
             groups: self.groups,
+            servers: Vec::new(),
             shipping,
         };
         process.measure();
@@ -382,6 +386,7 @@ impl Process {
             // Names of /etc/hosts are covered by the leaf that stays.
             tracing::warn!("a certificate for the targets' names could not be made: {error:#}");
         }
+        self.tell_of_servers()?;
         self.providers = providers(&self.snapshot);
         let subject = subject(&self.pod, &self.snapshot);
         let another = subject != *self.subject;
@@ -422,6 +427,32 @@ impl Process {
             generation = self.snapshot.generation,
             "what the operator says was taken up"
         );
+        Ok(())
+    }
+
+    /// Writes what clients of Kubernetes read, where they are to find another than before.
+    fn tell_of_servers(&mut self) -> anyhow::Result<()> {
+        let serves = |listen: &&Listen| {
+            let found = connection_of(&self.snapshot, listen);
+            found
+                .and_then(|connection| connection.spec.as_ref())
+                .is_some_and(|spec| spec.kubernetes.is_some())
+        };
+        let servers: Vec<Server> = self
+            .settings
+            .listen
+            .iter()
+            .filter(serves)
+            .map(|listen| Server {
+                connection: listen.connection.clone(),
+                address: listen.address,
+            })
+            .collect();
+        if !servers.is_empty() && servers != self.servers {
+            let namespace = &self.pod.namespace;
+            in_cluster::write(&self.settings, self.ca.pem(), namespace, &servers)?;
+            self.servers = servers;
+        }
         Ok(())
     }
 

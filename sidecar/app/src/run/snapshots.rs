@@ -11,7 +11,7 @@ use chaperone_inject::names::TOKEN_PATH;
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
 use super::settings::Listen;
-use crate::build::{Endpoint, Resolved, Served};
+use crate::build::{Endpoint, Resolved, Served, Upstream};
 
 /// What one Connection of the pod comes to.
 pub(crate) struct Ready {
@@ -33,9 +33,7 @@ pub(crate) fn ready(
     snapshot: &Snapshot,
     suspension: Option<&Suspension>,
 ) -> Ready {
-    let found = snapshot.connections.iter().find(|connection| {
-        listen.connection.split_once('/') == Some((&connection.namespace, &connection.name))
-    });
+    let found = connection_of(snapshot, listen);
     let mut ready = match found.map(|connection| usable(listen, namespace, connection)) {
         Some(Ok(ready)) => ready,
         Some(Err(denied)) => nothing(listen, denied),
@@ -55,6 +53,16 @@ pub(crate) fn ready(
         ready.policies = ready.policies.suspended(reason, message);
     }
     ready
+}
+
+/// The Connection that is served there, if the operator says anything of it.
+pub(crate) fn connection_of<'a>(
+    snapshot: &'a Snapshot,
+    listen: &Listen,
+) -> Option<&'a ConnectionSnapshot> {
+    snapshot.connections.iter().find(|connection| {
+        listen.connection.split_once('/') == Some((&connection.namespace, &connection.name))
+    })
 }
 
 /// Whose tokens can be checked under this snapshot.
@@ -116,10 +124,17 @@ fn usable(
             message: format!("the CA of Connection {} was not found", listen.connection),
         });
     }
-    let endpoint = resolved.endpoint().map_err(|unusable| Suspension {
+    let mut endpoint = resolved.endpoint().map_err(|unusable| Suspension {
         reason: reason(unusable.reason.as_str()),
         message: format!("{}: {}", unusable.path, unusable.message),
     })?;
+    if let Upstream::Http { target, .. } = &mut endpoint.upstream {
+        // Every name that the injector leads here stands for the target.
+        let names = std::iter::once(&target.host).chain(&target.hosts);
+        target.hosts = names
+            .flat_map(|name| chaperone_inject::forms(name, namespace))
+            .collect();
+    }
     Ok(Ready {
         endpoint,
         policies: policies(namespace, connection, spec),
