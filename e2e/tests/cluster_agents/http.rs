@@ -242,6 +242,12 @@ fn an_https_api_is_used_by_its_own_name_and_without_its_credential() -> Result<(
             && denied.contains("403 2 application/problem+json"),
         "{denied}"
     );
+    let problem = denied
+        .trim_end()
+        .rsplit_once('\n')
+        .map_or("", |(body, _)| body);
+    let problem: Value = serde_json::from_str(problem).with_context(|| denied.clone())?;
+    let session = problem["session"].as_str().context("no session is named")?;
     let note = wait_for("an Event on the Deployment", DEADLINE, || {
         let events = namespace.kubectl().json(&[
             "events",
@@ -280,7 +286,7 @@ fn an_https_api_is_used_by_its_own_name_and_without_its_credential() -> Result<(
     }
 
     approved_once(&api, &pod)?;
-    recorded(&api, &pod)
+    recorded(&api, &pod, session)
 }
 
 /// A held request runs once somebody patched its ApprovalRequest.
@@ -314,7 +320,7 @@ fn approved_once(api: &Api, pod: &str) -> Result<()> {
 }
 
 /// What came is in the evidence, and the credential nowhere but at the API.
-fn recorded(api: &Api, pod: &str) -> Result<()> {
+fn recorded(api: &Api, pod: &str, denied: &str) -> Result<()> {
     let namespace = &api.shop.namespace;
     let environment = namespace.exec(pod, Some("agent"), &["env"])?.ok()?;
     ensure!(!environment.contains(TOKEN), "{environment}");
@@ -340,12 +346,13 @@ fn recorded(api: &Api, pod: &str) -> Result<()> {
             .collect();
         Ok((whole.len() >= 10).then_some(whole))
     })?;
-    let mut shown = String::new();
-    for session in &sessions {
+    // The masked read, which came first; the last request, which waits; and the one that was denied.
+    let mut shown = plugin(&["show", denied])?.ok()?;
+    for session in [sessions.first(), sessions.last()].into_iter().flatten() {
         shown.push_str(&plugin(&["show", session])?.ok()?);
         shown.push_str(&plugin(&["replay", session, "--raw", "server"])?.all());
     }
-    for part in ["DELETE", "NotCovered", "HostDenied", "refunds", "[masked]"] {
+    for part in ["DELETE", "NotCovered", "refunds", "[masked]"] {
         ensure!(shown.contains(part), "{part} is not in {shown}");
     }
     ensure!(!shown.contains(RAW) && !shown.contains(TOKEN), "{shown}");

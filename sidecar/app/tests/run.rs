@@ -309,6 +309,30 @@ fn relay(address: IpAddr, to: u16) -> u16 {
 }
 
 #[test]
+fn what_clients_of_kubernetes_read_is_there_before_they_start() {
+    let pod = Pod::new();
+    let spec = "kubernetes: {inCluster: true, credential: {serviceAccount: Self}}\n\
+                consumers: {namespaceSelector: {matchLabels: {team: shop}}}\n";
+    pod.operator.tell(vec![ConnectionSnapshot {
+        spec: Some(serde_saphyr::from_str(spec).unwrap()),
+        credential: BTreeMap::new(),
+        ..pod.connection("[]")
+    }]);
+    let _sidecar = pod.start();
+    let read = |name: &str| fs::read_to_string(pod.path("trust").join(name)).unwrap();
+    assert_eq!(read("serviceaccount/ca.crt"), read("ca.crt"));
+    assert_eq!(read("serviceaccount/namespace"), "shop");
+    let token = read("serviceaccount/token");
+    assert!(!token.is_empty() && token != TOKEN, "{token}");
+    let config: serde_json::Value = serde_json::from_str(&read("kubeconfig")).unwrap();
+    let cluster = &config["clusters"][0]["cluster"];
+    assert_eq!(cluster["server"], format!("https://127.0.0.1:{}", pod.port));
+    assert_eq!(config["users"][0]["user"]["token"], token);
+    assert_eq!(config["current-context"], "databases/orders-db");
+    assert_eq!(config["contexts"][0]["context"]["namespace"], "shop");
+}
+
+#[test]
 fn psql_reaches_the_database_by_its_own_name_with_verify_full() {
     let pod = Pod::new();
     let begun = Instant::now();
