@@ -1,9 +1,12 @@
 //! `cargo e2e`: formatting, lints, licences, and every test, with a time for each.
 //!
-//! Tests that take a real Kubernetes are in files whose names start with `cluster_`: they run last,
-//! by themselves, a cluster for each file. They take root; without it a line says what was not
+//! Tests that take a real Kubernetes are in files whose names start with `cluster_`: they run one
+//! file after the other beside all other tests, a cluster for each file, and print when both are
+//! through. They take root; without it a line says what was not
 //! tested.
 
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -85,25 +88,34 @@ pub fn run(options: &Options) -> Result<()> {
         variables.push(("CHAPERONE_FULL", "1"));
         phases.run("fuzz", fuzz::run)?;
     }
-    // Go takes as long as all tests that need no cluster, and those wait more than they compute.
-    let kubernetes = is_root().then(|| std::thread::spawn(cluster::program::folder));
-    phases.run("tests", || {
+    // Either waits more than it computes: together they take little longer than the longer one.
+    let kubernetes = is_root().then(|| {
+        let variables: Vec<(&'static str, String)> = variables
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        std::thread::spawn(move || on_kubernetes(&variables))
+    });
+    let tests = phases.run("tests", || {
         let variables = [&variables[..], &[(CLUSTER_VARIABLE, "0")]].concat();
         cargo(
             &["test", "--workspace", "--locked", "--no-fail-fast"],
             &variables,
         )
-    })?;
+    });
+    // Whatever became of those: it has a cluster that it must take down again.
     if let Some(kubernetes) = kubernetes {
-        phases.run("kubernetes", || match kubernetes.join() {
-            Ok(built) => built.map(|_| ()),
-            Err(_) => bail!("building the test cluster panicked"),
-        })?;
-        // Each test waits for pods most of its time, but a node has only so many processors.
-        let words = "test --workspace --locked --no-fail-fast --test cluster_* -- --test-threads 3";
-        let words: Vec<&str> = words.split(' ').collect();
-        phases.run("cluster", || cargo(&words, &variables))?;
-        phases.run("operator", operator_on_a_cluster)?;
+        let joined = phases.run("kubernetes", || match kubernetes.join() {
+            Ok(result) => result,
+            Err(_) => bail!("the tests on a Kubernetes panicked"),
+        });
+        println!(
+            "{}",
+            fs::read_to_string(kubernetes_log()).unwrap_or_default()
+        );
+        tests.and(joined)?;
+    } else {
+        tests?;
     }
     println!("\n{}", phases.table());
     if !is_root() {
@@ -112,9 +124,41 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Where the output of the tests on a Kubernetes goes while other tests print theirs.
+fn kubernetes_log() -> PathBuf {
+    workspace::root().join("target/kubernetes-tests.log")
+}
+
+/// Builds a Kubernetes and runs the tests that take one.
+fn on_kubernetes(variables: &[(&'static str, String)]) -> Result<()> {
+    cluster::program::folder()?;
+    let log = File::create(kubernetes_log())?;
+    // Each test waits for pods most of its time, but a node has only so many processors.
+    let words = "test --workspace --locked --no-fail-fast --test cluster_* -- --test-threads 3";
+    let start = Instant::now();
+    let mut command = workspace::cargo();
+    let status = command
+        .args(words.split(' '))
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .status()
+        .context("starting cargo")?;
+    println!(
+        "\n== tests on a Kubernetes: {status} after {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
+    let operator = operator_on_a_cluster(&log);
+    if !status.success() {
+        bail!("cargo {words} ended with {status}");
+    }
+    operator
+}
+
 /// The operator's own tests that want a real API server (`operator/tests/cluster`), on a cluster that
 /// has nothing of ours yet.
-fn operator_on_a_cluster() -> Result<()> {
+fn operator_on_a_cluster(log: &File) -> Result<()> {
     let words = ["test", "--workspace", "--locked", "--no-run"];
     let said = workspace::cargo().args(words).output()?;
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -132,6 +176,8 @@ fn operator_on_a_cluster() -> Result<()> {
         .command(&program)
         .args(["--ignored", "--test-threads", "2"])
         .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
         .status()?;
     cluster.down()?;
     if !status.success() {

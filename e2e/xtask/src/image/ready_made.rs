@@ -204,9 +204,10 @@ fn shared_objects(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-const APPLETS: [&str; 43] = [
-    "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "expr", "false", "find", "grep",
-    "head", "hostname", "id", "kill", "ls", "mkdir", "mktemp", "mv", "nc", "nslookup", "printf",
-    "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "tail", "test", "touch", "tr",
-    "true", "uname", "wc", "wget", "which", "xargs", "yes",
+const APPLETS: [&str; 47] = [
+    "base64", "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "expr", "false", "find",
+    "grep", "gunzip", "head", "hostname", "id", "kill", "ls", "mkdir", "mktemp", "mv", "nc",
+    "nslookup", "printf", "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "tail",
+    "tar", "test", "timeout", "touch", "tr", "true", "uname", "wc", "wget", "which", "xargs",
+    "yes",
 ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chaperone_control::{ConnectionSnapshot, Snapshot};
 use chaperone_identity::{Providers, Source};
-use chaperone_inject::names::TOKEN_PATH;
+use chaperone_inject::names::{API_TOKEN, TOKEN_PATH};
 use chaperone_policy::{NamedConnection, NamedPolicy, NamespaceLabels, PolicySet, Reason};
 
 use super::settings::Listen;
@@ -115,7 +115,7 @@ fn usable(
             .map(|(key, value)| (key.as_str(), value.expose()))
             .collect(),
         ca: connection.ca.as_deref().map(str::as_bytes),
-        own_token: Some(Path::new(TOKEN_PATH).join("kubernetes")),
+        own_token: Some(Path::new(TOKEN_PATH).join(API_TOKEN)),
     };
     // A CA that is named and was not sent must not turn into the public roots.
     if target.ca().is_some() && connection.ca.is_none() {
@@ -128,7 +128,9 @@ fn usable(
         reason: reason(unusable.reason.as_str()),
         message: format!("{}: {}", unusable.path, unusable.message),
     })?;
-    if let Upstream::Http { target, .. } = &mut endpoint.upstream {
+    if let Upstream::Http { target, .. } | Upstream::Kubernetes { target, .. } =
+        &mut endpoint.upstream
+    {
         // Every name that the injector leads here stands for the target.
         let names = std::iter::once(&target.host).chain(&target.hosts);
         target.hosts = names
