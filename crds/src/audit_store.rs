@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, HumanDuration};
+use crate::{AuditSink, ByteSize, HumanDuration};
 
 /// Name of the one there is.
 pub const NAME: &str = "default";
@@ -61,6 +61,12 @@ pub struct AuditStoreSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub holds: Vec<AuditHold>,
+    /// Where events go while they happen. What a sink missed, `kubectl chaperone export --format ocsf`
+    /// has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sinks: Vec<AuditSink>,
 }
 
 fn default_quota() -> ByteSize {
@@ -74,6 +80,7 @@ impl Default for AuditStoreSpec {
             retention: AuditRetention::default(),
             seal: None,
             holds: Vec::new(),
+            sinks: Vec::new(),
         }
     }
 }

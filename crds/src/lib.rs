@@ -22,6 +22,7 @@ pub mod access_policy;
 pub mod approval_request;
 pub mod audit_checkpoint;
 pub mod audit_segment;
+pub mod audit_sink;
 pub mod audit_store;
 pub mod conditions;
 pub mod connection;
@@ -46,6 +47,7 @@ pub use approval_request::{
 };
 pub use audit_checkpoint::{AuditCheckpoint, AuditCheckpointSpec, CheckpointedSegment};
 pub use audit_segment::{AuditEntry, AuditEntryKind, AuditSegment, AuditSegmentSpec};
+pub use audit_sink::{AuditSink, FileSink, HttpSink, SinkEvents, StdoutSink};
 pub use audit_store::{
     AuditHold, AuditRemoved, AuditRetention, AuditSeal, AuditStore, AuditStoreSpec,
     AuditStoreStatus,

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::connection::HOST_PATTERN;
 use crate::{
-    API_VERSION, AccessPolicy, ApprovalRequest, ByteSize, ConditionReason, Connection,
+    API_VERSION, AccessPolicy, ApprovalRequest, AuditStore, ByteSize, ConditionReason, Connection,
     FULL_NAME_PATTERN, HumanDuration, IdentityProvider, NAME_PATTERN, QUALIFIED_NAME_PATTERN,
     generate,
 };
@@ -71,6 +71,7 @@ resource!(Connection, "Connection", true);
 resource!(AccessPolicy, "AccessPolicy", true);
 resource!(ApprovalRequest, "ApprovalRequest", true);
 resource!(IdentityProvider, "IdentityProvider", false);
+resource!(AuditStore, "AuditStore", false);
 
 /// Validates a resource and parses it.
 ///

@@ -21,6 +21,7 @@ pub mod lab;
 pub mod memory_limit;
 pub mod needles;
 pub mod raw;
+pub mod receiver;
 pub mod relay;
 pub mod server;
 

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::clock::Environment;
 use crate::disk::SpoolFile;
 use crate::error::{RecordError, StoreError};
+use crate::export::Exports;
 use crate::frame::{Hash, NO_HASH};
 use crate::record::AttachId;
 use crate::recorder::Stats;
@@ -119,6 +120,7 @@ pub(crate) struct Engine {
     /// Spool bytes appended so far.
     position: AtomicU64,
     pub(crate) replication: Replication,
+    pub(crate) exports: Arc<Exports>,
 }
 
 /// A poisoned lock only means that another thread panicked; what it guards is always whole.
@@ -133,6 +135,7 @@ impl Engine {
         environment: Environment,
         options: SpoolOptions,
         attach: AttachId,
+        exports: Exports,
     ) -> Result<Engine, StoreError> {
         let mut slots = Vec::new();
         for index in 0..options.files {
@@ -174,6 +177,7 @@ impl Engine {
             counters: Counters::default(),
             position: AtomicU64::new(0),
             replication: Replication::default(),
+            exports: Arc::new(exports),
             options,
         };
         engine

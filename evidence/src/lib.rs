@@ -10,7 +10,8 @@
 //! - [`seal`]: for whom it is sealed, and what opens it;
 //! - [`audit`]: many stores in one cluster's log; [`outbox`]: a store's way there;
 //! - [`store`]: the standalone folder; [`mod@verify`]: whether it is whole; [`read`]: reading it
-//!   back, [`mod@scan`]: all of it in one pass; [`ocsf`]: as security events.
+//!   back, [`mod@scan`]: all of it in one pass; [`ocsf`]: as security events, [`Feed`]: those that a
+//!   sink was not told yet.
 //!
 //! The bytes are described in FORMAT.md. Here is no policy, no masking and no network: texts and
 //! streams arrive masked, decisions arrive made.
@@ -24,6 +25,7 @@ pub mod disk;
 mod engine;
 mod entry;
 pub mod error;
+mod export;
 mod frame;
 mod keys;
 mod log;
@@ -47,6 +49,7 @@ pub use keys::{fingerprint, parse_public_pem, public_pem};
 
 pub use delegate::DelegateRecord;
 pub use error::{RecordError, StoreError};
+pub use export::{Exports, Feed};
 pub use outbox::{Outbox, Outgoing};
 pub use read::{
     Direction, RecoveredTail, Replayed, SessionSummary, Sessions, Shown, State, Tally, Told,

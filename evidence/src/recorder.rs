@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::codec;
 use crate::engine::{Engine, lock};
 use crate::error::RecordError;
+use crate::export::Exports;
 use crate::frame::{self, Header};
 use crate::keys::DigestKey;
 use crate::record::{MAX_ITEMS, MAX_TEXT, Record, SessionId, SessionStart, SessionStarted};
@@ -173,6 +174,11 @@ impl Recorder {
     /// The keys of what was shipped, for the one who tells of it; where segments are sent away.
     pub fn shipped_keys(&self) -> ShippedKeys {
         self.shipped_keys.clone()
+    }
+
+    /// What sinks are told.
+    pub fn exports(&self) -> Arc<Exports> {
+        Arc::clone(&self.engine.exports)
     }
 
     /// Counts for metrics.

@@ -198,6 +198,7 @@ impl Shipper {
         let mut writer: Option<SegmentWriter> = None;
         let (mut spool_bytes, mut frame_bytes) = (0, 0);
         let mut keys = Vec::new();
+        let mut copied = self.engine.exports.begin(self.attach, state.segment + 1);
         let windows = if self.engine.options.replicate {
             1
         } else {
@@ -222,6 +223,9 @@ impl Shipper {
                 if self.engine.options.replicate {
                     keys.extend(run.opened_by(self.attach));
                 }
+                if let Some(copied) = &mut copied {
+                    copied.run(&run)?;
+                }
                 self.write_run(writer, run)?;
             }
             spool_bytes += len as u64;
@@ -238,7 +242,15 @@ impl Shipper {
         let Some(writer) = writer else {
             return Ok(false);
         };
+        let disk = self.engine.environment.disk.as_ref();
+        let mut copied = copied.filter(|copied| !copied.is_empty());
+        if let Some(copied) = &mut copied {
+            self.engine.exports.keep(disk, copied);
+        }
         state.digest = writer.publish()?;
+        if let Some(copied) = &copied {
+            self.engine.exports.publish(copied);
+        }
         state.segment += 1;
         self.state = state;
         self.at = cursor.at;
@@ -476,6 +488,15 @@ impl LogState {
     }
 }
 
+/// Which records a run holds: those of sequence `first` to before `next`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) attach: AttachId,
+    pub(crate) ordinal: u64,
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+}
+
 /// A run that is still growing.
 #[derive(Debug)]
 pub(crate) struct OpenRun {
@@ -530,6 +551,16 @@ impl OpenRun {
         if let Some(last) = spool::last_frame(batch) {
             self.last_wall_ns = last.header.wall_ns;
             self.ends = last.header.kind == codec::SESSION_END;
+        }
+    }
+
+    /// What it holds.
+    pub(crate) fn span(&self) -> Span {
+        Span {
+            attach: self.attach,
+            ordinal: self.ordinal,
+            first: self.first,
+            next: self.first.saturating_add(u64::from(self.count)),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::clock::Environment;
 use crate::engine::Engine;
 use crate::entry::Attach;
 use crate::error::StoreError;
+use crate::export::Exports;
 use crate::keys::{self, SigningKey};
 use crate::record::{AttachId, MAX_TEXT};
 use crate::recorder::Recorder;
@@ -73,6 +74,9 @@ pub struct SpoolOptions {
     /// Whether the store's segments are sent away ([`crate::outbox::Outbox`]): only then can
     /// Replicated be served, and is not served as Synced.
     pub replicate: bool,
+    /// Most bytes on the disk of what sinks have not been told yet; what comes then, they are only
+    /// told is missing.
+    pub export_bytes: u64,
 }
 
 impl Default for SpoolOptions {
@@ -84,6 +88,7 @@ impl Default for SpoolOptions {
             deadline: Duration::from_secs(5),
             recipients: Vec::new(),
             replicate: false,
+            export_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -273,7 +278,9 @@ impl Store {
         let shipped = ShippedKeys::default();
         let told = options.replicate.then_some(&shipped);
         let signer = (id, &key, body.as_slice());
-        let state = first_segments(&dir, &environment, left, signer, &recipients, told)?;
+        let exports = Exports::open(&dir, left.segment, options.export_bytes)?;
+        let keep = (told, &exports);
+        let state = first_segments(&dir, &environment, left, signer, &recipients, keep)?;
         let latest = dir.join(segment::LATEST);
         publish(
             environment.disk.as_ref(),
@@ -282,7 +289,7 @@ impl Store {
         )
         .map_err(|e| StoreError::io("write", &latest, e))?;
         remove_old_spool(&dir)?;
-        let engine = Arc::new(Engine::create(&dir, environment, options, id)?);
+        let engine = Arc::new(Engine::create(&dir, environment, options, id, exports)?);
         engine.replication.published(state.segment, 0);
         let sealing = (recipients, shipped);
         start_threads(&engine, dir, key, body, sealing.clone(), state)?;
@@ -298,7 +305,7 @@ fn first_segments(
     left: Left,
     (id, key, certificate): (AttachId, &SigningKey, &[u8]),
     recipients: &Recipients,
-    shipped: Option<&ShippedKeys>,
+    (shipped, exports): (Option<&ShippedKeys>, &Exports),
 ) -> Result<LogState, StoreError> {
     let number = left.segment + 1;
     let path = dir.join(segment::relative_path(number));
@@ -312,7 +319,11 @@ fn first_segments(
     if let Some(body) = body {
         writer.entry(segment::SEAL, &[&body]).map_err(io)?;
     }
+    let mut copied = exports.begin(id, number);
     for mut run in left.runs {
+        if let Some(copied) = &mut copied {
+            copied.run(&run).map_err(io)?;
+        }
         if seal.active().is_some_and(|active| !run.seal_under(active)) {
             return Err(StoreError::Crypto("cannot seal what was recovered"));
         }
@@ -327,7 +338,14 @@ fn first_segments(
             .entry(segment::RUN, &[&header, &payload])
             .map_err(io)?;
     }
+    // Also where nothing was recovered: the sessions of the life before are over.
+    if let Some(copied) = &mut copied {
+        exports.keep(disk, copied);
+    }
     let digest = writer.publish().map_err(io)?;
+    if let Some(copied) = &copied {
+        exports.publish(copied);
+    }
     Ok(LogState::new(number, digest, seal))
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chaperone_control::ProviderSnapshot;
-use chaperone_crds::{AccessPolicy, AuditStore, Connection, IdentityProvider, audit_store};
+use chaperone_crds::{
+    AccessPolicy, AuditSink, AuditStore, Connection, IdentityProvider, audit_store,
+};
 use chaperone_evidence::Recipient;
 use chaperone_identity::{Fetcher, Keeper, Known};
 use futures::{Stream, StreamExt};
@@ -227,6 +229,14 @@ impl Stores {
                 })
             })
             .collect()
+    }
+
+    /// Where events go: nowhere where there is no AuditStore yet; `None` where it cannot be read.
+    pub fn sinks(&self) -> Option<Vec<AuditSink>> {
+        let Some(found) = self.audit_stores.get(&ObjectRef::new(audit_store::NAME)) else {
+            return Some(Vec::new());
+        };
+        Some(found.0.as_ref().ok()?.spec.sinks.clone())
     }
 
     /// The Namespace's labels; `None` if it is not known.

@@ -142,6 +142,7 @@ fn all_patterns_of_all_schemas_compile() {
         AccessPolicy::compiled(),
         ApprovalRequest::compiled(),
         IdentityProvider::compiled(),
+        AuditStore::compiled(),
     ] {
         let mut distinct = BTreeSet::new();
         fn distinct_patterns<'s>(schema: &'s Value, into: &mut BTreeSet<&'s str>) {

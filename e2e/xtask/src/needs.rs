@@ -12,7 +12,7 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 17] = [
+const PYTHON_PACKAGES: [&str; 18] = [
     "aiohttp==3.14.5",
     "asyncpg==0.32.0",
     "Django==5.2.19",
@@ -33,6 +33,8 @@ const PYTHON_PACKAGES: [&str; 17] = [
     "jsonschema==4.26.0",
     "ocsf-json-schema==1.2.0",
     "oscal-bindings==0.3.1",
+    // OpenTelemetry's own messages, for what sinks are posted.
+    "opentelemetry-proto==1.45.2",
 ];
 
 /// Something a task cannot do without.
@@ -379,7 +381,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import aiohttp, asyncpg, cryptography, django, httpx, jsonschema, ocsf_json_schema, oscal_bindings, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
+                "import aiohttp, asyncpg, cryptography, django, httpx, jsonschema, ocsf_json_schema, opentelemetry.proto, oscal_bindings, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
             ],
         )
 }

@@ -13,6 +13,7 @@ use super::model::{
     Evidences, FindingInfo, Idp, Metadata, Named, Policy, Product, QueryInfo, Session, Severity,
     Status, User,
 };
+use crate::codec::{self, Malformed, Put, Reader};
 use crate::delegate::DelegateRecord;
 use crate::read::Shown;
 use crate::record::{
@@ -35,6 +36,8 @@ pub struct Events {
     waiting: BTreeMap<u64, (u64, Box<IntentRecord>)>,
     /// Values masked since the last outcome.
     masked: u64,
+    /// The command that was held last: what an approval is asked for.
+    held: Option<Box<IntentRecord>>,
 }
 
 impl Events {
@@ -47,7 +50,60 @@ impl Events {
             told: 0,
             waiting: BTreeMap::new(),
             masked: 0,
+            held: None,
         }
+    }
+
+    /// Writes what it takes to go on from here, besides the origin.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        let put = |out: &mut Vec<u8>, record: &IntentRecord| {
+            let mut body = Vec::with_capacity(256);
+            codec::encode(&Record::Intent(Box::new(record.clone())), &mut body);
+            out.put_len(body.len());
+            out.put(&body);
+        };
+        out.put_u64(self.told);
+        out.put_u64(self.masked);
+        out.put_len(self.waiting.len());
+        for (sequence, (wall_ns, record)) in &self.waiting {
+            out.put_u64(*sequence);
+            out.put_u64(*wall_ns);
+            put(out, record);
+        }
+        out.put_len(usize::from(self.held.is_some()));
+        if let Some(record) = &self.held {
+            put(out, record);
+        }
+    }
+
+    /// Goes on where another left off.
+    pub(crate) fn resume(origin: Arc<Origin>, r: &mut Reader<'_>) -> Result<Events, Malformed> {
+        let read = |r: &mut Reader<'_>| match codec::decode(codec::INTENT, r.bytes()?)? {
+            Record::Intent(record) => Ok(record),
+            _ => Err(Malformed("a command that is none")),
+        };
+        let mut events = Events::new(origin);
+        events.told = r.u64()?;
+        events.masked = r.u64()?;
+        for _ in 0..r.few(20, MAX_WAITING + 1)? {
+            let (sequence, wall_ns) = (r.u64()?, r.u64()?);
+            events.waiting.insert(sequence, (wall_ns, read(r)?));
+        }
+        for _ in 0..r.few(4, 1)? {
+            events.held = Some(read(r)?);
+        }
+        Ok(events)
+    }
+
+    /// Tells that the records from sequence `first` to before `next` could not be told of. They are
+    /// counted as one event each, so that the numbers have the gap as well.
+    pub(crate) fn missing(&mut self, first: u64, next: u64) -> Event {
+        let detail = format!(
+            "the records from {first} to before {next} were not exported; the evidence has them"
+        );
+        self.told = self.told.saturating_add(next.saturating_sub(first));
+        let wall_ns = self.origin.started_ns;
+        self.finding((first, wall_ns), "ExportGap", &detail, Severity::High)
     }
 
     /// Takes the next record, and gives the events that it completes.
@@ -109,6 +165,9 @@ impl Events {
         for (name, value) in [
             ("purpose", start.purpose.clone()),
             ("protocol", Some(start.protocol.clone())),
+            // Sessions of one attach have ordinals without gaps: one of which nothing came is missed.
+            ("attach", Some(self.origin.attach.to_string())),
+            ("ordinal", Some(self.origin.ordinal.to_string())),
         ] {
             event.also(name, value.map(Value::from));
         }
@@ -129,6 +188,9 @@ impl Events {
         let intent = &record.intent;
         let runs = matches!(intent.phase, Phase::Command | Phase::Execute);
         if !lets_through(&intent.decision) {
+            if intent.decision.verdict == Verdict::Hold {
+                self.held = Some(Box::new(record.clone()));
+            }
             return vec![self.command(at, record, None)];
         }
         if !runs {
@@ -281,6 +343,26 @@ impl Events {
             event.also("authenticated", Some(Value::from(approval.authenticated)));
         }
         event.message = format!("{} {what}", approval.request);
+        if approval.event == ApprovalEvent::Requested
+            && let Some(held) = self.held.take()
+        {
+            let intent = &held.intent;
+            event.message = format!(
+                "{} asks for approval of: {}",
+                self.origin.start.subject, intent.summary
+            );
+            for (name, value) in [
+                ("command", Value::from(intent.command.clone())),
+                ("parameters", Value::from(intent.parameters.clone())),
+                ("accesses", Value::from(intent.accesses.clone())),
+                (
+                    "connection",
+                    Value::from(self.origin.start.connection.clone()),
+                ),
+            ] {
+                event.also(name, Some(value));
+            }
+        }
         event.privileges = vec![format!("{}/{}", approval.policy, approval.rule)];
         event.resource = Some(Named {
             name: approval.request.clone(),

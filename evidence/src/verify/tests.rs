@@ -224,6 +224,49 @@ async fn dropped_swapped_repeated_and_reordered_runs_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_names_the_first_break() {
+    let store = store().await;
+    let all = read_all(store.path());
+    let places = runs(&all);
+    assert!(places.len() > 4);
+    let flip = |segments: &mut Vec<Entries>, (s, e): (usize, usize)| {
+        *segments[s][e].1.last_mut().unwrap() ^= 1;
+    };
+    for (a, (s, e, first)) in places.iter().enumerate() {
+        for (t, f, _) in places.iter().skip(a + 1) {
+            // Two that were altered; then, behind one that was altered, one that is gone, one that is
+            // there twice, and one in another's place.
+            let found = [
+                changed(&store, |segments| {
+                    flip(segments, (*t, *f));
+                    flip(segments, (*s, *e));
+                }),
+                changed(&store, |segments| {
+                    flip(segments, (*s, *e));
+                    segments[*t].remove(*f);
+                }),
+                changed(&store, |segments| {
+                    flip(segments, (*s, *e));
+                    let again = segments[*t][*f].clone();
+                    segments[*t].insert(*f, again);
+                }),
+                changed(&store, |segments| {
+                    flip(segments, (*s, *e));
+                    let last = places.last().unwrap();
+                    let other = segments[last.0][last.1].clone();
+                    segments[*t][*f] = other;
+                }),
+            ];
+            for found in found {
+                assert_eq!(found.reason, BreakReason::RunChanged, "{found}");
+                let place = (found.session, found.sequence);
+                assert_eq!(place, (Some(first.session), Some(first.first)), "{found}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_under_another_sessions_name_is_named() {
     let store = store().await;
     let all = read_all(store.path());

@@ -45,7 +45,7 @@ pub use notice::{Notice, NoticeKind, Notices};
 pub use secret::SecretBytes;
 pub use snapshot::{
     AttachAnswer, AttachRequest, ConnectionSnapshot, Fault, KeysWanted, PodIdentity,
-    PolicySnapshot, ProviderSnapshot, Refusal, Snapshot, StreamEvent,
+    PolicySnapshot, ProviderSnapshot, Refusal, SinkSnapshot, Snapshot, StreamEvent,
 };
 
 /// Audience of the projected token that only the sidecar's container mounts.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chaperone_crds::{AccessPolicySpec, ConnectionSpec, IdentityProviderSpec};
+use chaperone_crds::{AccessPolicySpec, AuditSink, ConnectionSpec, IdentityProviderSpec};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,29 @@ pub struct Snapshot {
     /// where nobody knows: what was said before goes on, and no sidecar starts.
     #[serde(default = "nobody", skip_serializing_if = "is_nobody")]
     pub seal_for: Option<Vec<String>>,
+    /// Where events go. `None` where nobody knows: what was said before goes on.
+    #[serde(default = "no_sinks", skip_serializing_if = "is_no_sinks")]
+    pub sinks: Option<Vec<SinkSnapshot>>,
+}
+
+/// One sink, with what it authenticates with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SinkSnapshot {
+    /// What the AuditStore says.
+    pub spec: AuditSink,
+    /// The value that its `authorizationKey` names; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<SecretBytes>,
+}
+
+/// What an operator means that knows of no sinks.
+fn no_sinks() -> Option<Vec<SinkSnapshot>> {
+    Some(Vec::new())
+}
+
+fn is_no_sinks(sinks: &Option<Vec<SinkSnapshot>>) -> bool {
+    sinks.as_ref().is_some_and(Vec::is_empty)
 }
 
 /// What an operator means that knows of no sealing.

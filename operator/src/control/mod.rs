@@ -37,7 +37,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chaperone_control::{LONGEST_WAIT_SECONDS, MOST_REQUEST_BYTES, MOST_STREAMS};
-use chaperone_crds::ConditionReason;
+use chaperone_crds::{AuditSink, ConditionReason};
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{IntCounterVec, IntGauge, Opts};
 use tokio::task::JoinSet;
@@ -48,7 +48,7 @@ pub use refused::Refused;
 use crate::audit::Audit;
 use crate::context::Context;
 use crate::digest_key::DigestKey;
-use crate::references::References;
+use crate::references::{Reference, References};
 use crate::target;
 use crate::workload_events::Announcer;
 use approval_feed::ApprovalFeed;
@@ -187,6 +187,14 @@ impl Shared {
                 wanted.extend(target.references(namespace));
             }
         }
+        let store = stores.sinks();
+        let keys = store
+            .iter()
+            .flatten()
+            .filter_map(AuditSink::authorization_key);
+        if keys.count() > 0 {
+            wanted.push(Reference::sinks());
+        }
         let references = self.references.read(wanted).await;
         let policies = stores.policies();
         snapshot::content(&Inputs {
@@ -198,6 +206,7 @@ impl Shared {
             references: &references,
             provider: &|name| stores.provider(name),
             seal_for: stores.seal_for(),
+            sinks: store.as_deref(),
             allow_special,
         })
     }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, Snapshot};
-use chaperone_crds::{AccessPolicy, ConditionReason, Connection};
+use chaperone_control::{
+    ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, SinkSnapshot, Snapshot,
+};
+use chaperone_crds::{AccessPolicy, AuditSink, ConditionReason, Connection};
 use chaperone_evidence::Recipient;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -35,6 +37,8 @@ pub(super) struct Inputs<'a> {
     pub(super) provider: &'a dyn Fn(&str) -> Option<ProviderSnapshot>,
     /// Whom the AuditStore has evidence sealed for, or why that is not known.
     pub(super) seal_for: Result<Vec<Recipient>, String>,
+    /// Where the AuditStore has events sent; `None` where it cannot be read.
+    pub(super) sinks: Option<&'a [AuditSink]>,
     /// `--allow-special-targets`.
     pub(super) allow_special: bool,
 }
@@ -46,6 +50,7 @@ pub(super) struct Content {
     connections: Vec<ConnectionSnapshot>,
     providers: Vec<ProviderSnapshot>,
     seal_for: Option<Vec<String>>,
+    sinks: Option<Vec<SinkSnapshot>>,
 }
 
 impl Content {
@@ -58,6 +63,7 @@ impl Content {
             connections: self.connections.clone(),
             identity_providers: self.providers.clone(),
             seal_for: self.seal_for.clone(),
+            sinks: self.sinks.clone(),
         }
     }
 }
@@ -97,7 +103,22 @@ pub(super) fn content(inputs: &Inputs<'_>) -> Content {
         connections,
         providers,
         seal_for,
+        sinks: inputs.sinks.map(|sinks| handed_out(sinks, inputs)),
     }
+}
+
+/// The sinks with the values of their Secret. One that is not there keeps its sink from being used,
+/// which its sidecar says.
+fn handed_out(sinks: &[AuditSink], inputs: &Inputs<'_>) -> Vec<SinkSnapshot> {
+    let read = inputs.references.get(&Reference::sinks());
+    let values = read.and_then(|read| read.as_ref().ok());
+    let one = |spec: &AuditSink| SinkSnapshot {
+        authorization: spec
+            .authorization_key()
+            .and_then(|key| values?.get(key).cloned()),
+        spec: spec.clone(),
+    };
+    sinks.iter().map(one).collect()
 }
 
 fn deny_all(connections: &mut [ConnectionSnapshot], reason: ConditionReason, why: &str) {
@@ -310,6 +331,7 @@ username: {claim: sub, prefix: ''}
         policies: Vec<Arc<DeserializeGuard<AccessPolicy>>>,
         references: BTreeMap<Reference, Read>,
         seal_for: Result<Vec<Recipient>, String>,
+        sinks: Vec<AuditSink>,
     }
 
     impl Case {
@@ -329,6 +351,7 @@ username: {claim: sub, prefix: ''}
                     ("admin-password", "no business of a sidecar"),
                 ]),
                 seal_for: Ok(Vec::new()),
+                sinks: Vec::new(),
             }
         }
 
@@ -343,6 +366,7 @@ username: {claim: sub, prefix: ''}
                 references: &self.references,
                 provider: &provider,
                 seal_for: self.seal_for.clone(),
+                sinks: Some(&self.sinks),
                 allow_special: false,
             })
         }
@@ -449,6 +473,28 @@ username: {claim: sub, prefix: ''}
         let only = case.only();
         assert_eq!(only.fault.unwrap().reason, "Malformed");
         assert!(only.credential.is_empty());
+    }
+
+    #[test]
+    fn a_sink_gets_the_value_it_names_and_no_other() {
+        let mut case = Case::good();
+        let sink = "{name: siem, webhook: {url: 'https://siem.example', authorizationKey: siem}}";
+        case.sinks = vec![serde_saphyr::from_str(sink).unwrap()];
+        let sinks = |case: &Case| case.content().snapshot(1, Timestamp::MAX).sinks.unwrap();
+        assert_eq!(sinks(&case)[0].authorization, None, "there is no Secret");
+        let data = [("siem", "Bearer a"), ("other", "Bearer b")].map(|(key, value)| {
+            let value = SecretBytes::new(value.as_bytes().to_vec());
+            (key.to_owned(), value)
+        });
+        let read = Ok(Arc::new(BTreeMap::from(data)));
+        case.references.insert(Reference::sinks(), read);
+        let told = sinks(&case);
+        assert_eq!(
+            told[0].authorization.as_ref().unwrap().expose(),
+            b"Bearer a"
+        );
+        let text = format!("{told:?}");
+        assert!(!text.contains("Bearer"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub fn run(options: &Check) -> ExitCode {
     let mut problems = manifests.problems.clone();
     problems.extend(policies::problems(&manifests));
     problems.extend(crate::build::problems(&manifests));
+    problems.extend(crate::sinks::problems(&manifests));
     problems.sort();
     problems.dedup();
     for problem in &problems {

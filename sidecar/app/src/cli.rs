@@ -72,7 +72,8 @@ pub struct Run {
 /// Options of `standalone`.
 #[derive(Debug, Clone, Args)]
 pub struct Standalone {
-    /// Folder of Connection, AccessPolicy, IdentityProvider, Secret and ConfigMap manifests; watched.
+    /// Folder of Connection, AccessPolicy, IdentityProvider, AuditStore, Secret and ConfigMap
+    /// manifests; watched.
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
     /// Folder that keeps evidence and approvals; made if it is missing.
@@ -137,6 +138,12 @@ pub struct SubjectName {
     pub namespace: String,
     /// Service account.
     pub service_account: String,
+}
+
+impl std::fmt::Display for SubjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service_account)
+    }
 }
 
 impl FromStr for SubjectName {

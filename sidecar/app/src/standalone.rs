@@ -23,6 +23,7 @@ use crate::build::{Endpoint, endpoint};
 use crate::cli::{Standalone, say};
 use crate::listener::{Running, bind};
 use crate::serving::{Parts, Plane, Policies, runtimes};
+use crate::sinks::{self, Shared, SinkMetrics, Sinks};
 use crate::watcher::{FolderWatcher, folder_digest};
 
 /// One connection that is served.
@@ -63,6 +64,7 @@ struct Process {
     manifests: Manifests,
     providers: Arc<Providers>,
     served: BTreeMap<String, Served>,
+    sinks: Sinks,
     generation: u64,
     /// Of the folder as it was read last.
     digest: [u8; 32],
@@ -79,6 +81,9 @@ impl Process {
         let metrics = Metrics::new().context("the metrics cannot be registered")?;
         let health = Health::new(metrics.clone());
         health.set_recorder(Arc::clone(&recorder));
+        let sink_metrics =
+            SinkMetrics::new(metrics.registry()).context("the metrics cannot be registered")?;
+        let exports = recorder.exports();
         let (key_requests, asked) = KeyRequests::new();
         let plane = Plane::new(Parts {
             recorder,
@@ -102,7 +107,19 @@ impl Process {
             )
         })?;
         admin.set_nonblocking(true)?;
+        let sinks = Sinks::new(
+            exports,
+            Shared {
+                metrics: sink_metrics,
+                notices: Arc::default(),
+                approvals: Arc::clone(&plane.approvals),
+                allow: AllowSpecial::LiteralLoopback,
+                subject: options.subject.to_string(),
+                instance: host_name(),
+            },
+        );
         let mut process = Self {
+            sinks,
             options: options.clone(),
             subject: Arc::new(subject(options)),
             health,
@@ -118,6 +135,7 @@ impl Process {
         };
         say(&format!("evidence log {fingerprint}"));
         process.take_up_providers();
+        process.take_up_sinks();
         process.open_all()?;
         Ok(process)
     }
@@ -144,6 +162,11 @@ impl Process {
             })
             .collect();
         self.providers = Arc::new(Providers::new(&sources));
+    }
+
+    /// Where events go, by the manifests.
+    fn take_up_sinks(&mut self) {
+        self.sinks.configure(sinks::of_manifests(&self.manifests));
     }
 
     fn open_all(&mut self) -> anyhow::Result<()> {
@@ -245,17 +268,17 @@ impl Process {
         for served in std::mem::take(&mut self.served).into_values() {
             served.running.stop(deadline).await;
         }
+        let detached = self.plane.recorder.detach(self.options.drain()).await;
+        self.sinks
+            .finish(Instant::now() + self.options.drain())
+            .await;
         admin.abort();
-        self.plane
-            .recorder
-            .detach(self.options.drain())
-            .await
-            .map_err(|error| {
-                anyhow::anyhow!(
-                    "{}: the end of the log could not be written: {error}",
-                    error.reason()
-                )
-            })?;
+        detached.map_err(|error| {
+            anyhow::anyhow!(
+                "{}: the end of the log could not be written: {error}",
+                error.reason()
+            )
+        })?;
         say("stopped");
         Ok(())
     }
@@ -282,6 +305,7 @@ impl Process {
         self.manifests = Manifests::load(&self.options.manifests);
         report(&self.manifests);
         self.take_up_providers();
+        self.take_up_sinks();
         self.generation = self.generation.saturating_add(1);
         let mut known: BTreeMap<String, (Located<Manifest>, Endpoint)> = BTreeMap::new();
         for connection in self.manifests.connections.clone() {
@@ -345,10 +369,7 @@ fn recorder(options: &Standalone) -> anyhow::Result<(Arc<Recorder>, String)> {
     let store = Store::open(&folder).map_err(failed)?;
     let fingerprint = store.log_fingerprint();
     let identity = AttachIdentity {
-        subject: format!(
-            "{}/{}",
-            options.subject.namespace, options.subject.service_account
-        ),
+        subject: options.subject.to_string(),
         host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -377,7 +398,9 @@ fn host_name() -> String {
 fn report(manifests: &Manifests) {
     let compiled = policies::problems(manifests);
     let providers = crate::build::provider_problems(manifests);
-    for problem in manifests.problems.iter().chain(&compiled).chain(&providers) {
+    let sinks = sinks::problems(manifests);
+    let all = manifests.problems.iter().chain(&compiled);
+    for problem in all.chain(&providers).chain(&sinks) {
         tracing::error!(reason = %problem.reason, "{problem}");
     }
 }

@@ -22,11 +22,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaperone_control::{ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, SecretBytes};
+use chaperone_control::{
+    ConnectionSnapshot, Fault, PolicySnapshot, ProviderSnapshot, SecretBytes, SinkSnapshot,
+};
 use chaperone_crds::ApprovalPhase;
 use chaperone_e2e::clients::{self, Background, Transcript};
 use chaperone_e2e::issuer::{SigningKey, now};
 use chaperone_e2e::raw::{self, Client};
+use chaperone_e2e::receiver::Receiver;
 use chaperone_e2e::server::{self, PASSWORD};
 use chaperone_e2e::{DEADLINE, Database, Scratch, wait_for};
 use operator::Operator;
@@ -792,6 +795,64 @@ fn a_pod_seals_for_whom_it_is_told_and_still_tells_of_its_sessions() {
         assert!(!ended.success());
         assert!(pod.log().contains("CannotRecord"), "{}", pod.log());
     }
+}
+
+#[test]
+fn a_pod_tells_its_sinks_of_what_nobody_here_can_read_back_through_a_kill() {
+    const AUDITOR: &str = "age1g25jpje2xd9dxjc9cek5uhwltg66j8e0al6xjc4n8rhpfqad3cdsx7g5ra";
+    let pod = Pod::new();
+    let mut receiver = Receiver::at(outside_address()).unwrap();
+    receiver.start().unwrap();
+    pod.operator.seal_for(Some(&[AUDITOR]));
+    let spec = serde_json::json!({
+        "name": "siem",
+        "webhook": {"url": receiver.url(), "ca": receiver.ca(), "authorizationKey": "siem"},
+    });
+    let sinks = vec![SinkSnapshot {
+        spec: serde_json::from_value(spec).unwrap(),
+        authorization: Some(SecretBytes::new(b"Bearer of-the-siem".to_vec())),
+    }];
+    pod.operator.sinks(Some(sinks.clone()));
+    let ask = |n: usize| {
+        let said = pod.psql("host=127.0.0.1 sslmode=disable", &format!("SELECT {n}"));
+        assert_eq!(said.ok().unwrap().trim(), n.to_string());
+    };
+    let told = |receiver: &Receiver, wanted: &[usize]| {
+        wait_for("the webhook", DEADLINE, || {
+            let received = receiver.received()?;
+            let commands: Vec<&str> = received
+                .iter()
+                .filter_map(|one| one["event"]["query_info"]["query_string"].as_str())
+                .collect();
+            let there = |n: &usize| commands.contains(&format!("SELECT {n}").as_str());
+            Ok(wanted.iter().all(there).then_some(received))
+        })
+        .unwrap()
+    };
+    let mut process = pod.start();
+    ask(11);
+    told(&receiver, &[11]);
+    // Taken in by the operator, sealed, and freed here; the receiver saw none of it.
+    receiver.kill().unwrap();
+    ask(12);
+    process.kill().unwrap();
+    // Nobody knows of sinks for a moment: those that were there go on.
+    pod.operator.sinks(None);
+    let process = pod.start();
+    ask(13);
+    receiver.start().unwrap();
+    pod.operator.sinks(Some(sinks));
+    for one in told(&receiver, &[11, 12, 13]) {
+        assert_eq!(one["authorization"], "Bearer of-the-siem", "{one}");
+    }
+    pod.stop(process);
+    let report = pod.operator.verified();
+    assert_eq!(
+        report.sealed.len() as u64,
+        report.sessions,
+        "all are sealed"
+    );
+    assert!(!pod.log().contains("of-the-siem"), "{}", pod.log());
 }
 
 #[test]

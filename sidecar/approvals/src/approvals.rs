@@ -86,13 +86,21 @@ impl Approvals {
 
     /// What to tell a person who can approve.
     pub fn how_to_approve(&self, name: &str) -> String {
+        let command = self.command(name);
+        format!("approve it with: {command}; then run the same command again")
+    }
+
+    /// The command line that approves.
+    pub fn command(&self, name: &str) -> String {
         match self {
-            Approvals::Folder { state, .. } => format!(
-                "approve it with: kubectl-chaperone approve {name} --state {}; then run the same command again",
-                state.display()
-            ),
+            Approvals::Folder { state, .. } => {
+                format!(
+                    "kubectl-chaperone approve {name} --state {}",
+                    state.display()
+                )
+            }
             Approvals::Operator { namespace, .. } => format!(
-                "approve it with: kubectl patch approvalrequest {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"decision\":{{\"verdict\":\"Approve\"}}}}}}'; then run the same command again"
+                "kubectl patch approvalrequest {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"decision\":{{\"verdict\":\"Approve\"}}}}}}'"
             ),
         }
     }

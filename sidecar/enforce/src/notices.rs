@@ -44,7 +44,7 @@ pub struct Notices(Mutex<BTreeMap<(NoticeKind, String, String), Notice>>);
 
 impl Notices {
     /// One more. Past a bound those of other reasons are only counted by the metrics.
-    pub(crate) fn add(&self, mut notice: Notice) {
+    pub fn add(&self, mut notice: Notice) {
         if let Some((end, _)) = notice.detail.char_indices().nth(LONGEST) {
             notice.detail.truncate(end);
         }

@@ -20,7 +20,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use chaperone_crds::{AccessPolicy, Connection, IdentityProvider};
+use chaperone_crds::{AccessPolicy, AuditStore, Connection, IdentityProvider};
 
 pub use located::{Located, Position, Problem};
 pub use references::{NO_CLUSTER, UNSERVED, listen_port};
@@ -41,6 +41,8 @@ pub struct Manifests {
     pub policies: Vec<Located<AccessPolicy>>,
     /// IdentityProviders that hold to their schema, by file and line.
     pub identity_providers: Vec<Located<IdentityProvider>>,
+    /// AuditStores that hold to their schema; of these only the sinks of `default` count here.
+    pub audit_stores: Vec<Located<AuditStore>>,
     /// Values of Secrets by key.
     pub secrets: BTreeMap<ResourceName, BTreeMap<String, SecretBytes>>,
     /// Values of ConfigMaps by key.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chaperone_crds::validate::{self, Resource, Violation};
 use chaperone_crds::{
-    API_VERSION, AccessPolicy, ConditionReason, Connection, GROUP, IdentityProvider,
+    API_VERSION, AccessPolicy, AuditStore, ConditionReason, Connection, GROUP, IdentityProvider,
 };
 
 use super::files::ManifestFile;
@@ -20,10 +20,11 @@ use super::{
 pub(super) struct Index(BTreeMap<(&'static str, ResourceName), String>);
 
 /// The kinds that are understood, with their apiVersions.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     (Connection::KIND, API_VERSION),
     (AccessPolicy::KIND, API_VERSION),
     (IdentityProvider::KIND, API_VERSION),
+    (AuditStore::KIND, API_VERSION),
     ("Secret", "v1"),
     ("ConfigMap", "v1"),
 ];
@@ -203,6 +204,10 @@ impl Reader<'_> {
             "IdentityProvider" => {
                 let found = self.typed(usable);
                 self.manifests.identity_providers.extend(found);
+            }
+            "AuditStore" => {
+                let found = self.typed(usable);
+                self.manifests.audit_stores.extend(found);
             }
             _ => self.values(kind, usable),
         }

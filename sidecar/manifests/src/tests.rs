@@ -87,6 +87,14 @@ fn shipped_manifests_have_no_problem() {
             (manifests.connections.len(), manifests.policies.len()),
             (count, count)
         );
+        let sinks = manifests
+            .audit_stores
+            .iter()
+            .map(|store| store.value.spec.sinks.len());
+        assert_eq!(
+            sinks.sum::<usize>(),
+            if folder == "samples" { 4 } else { 0 }
+        );
     }
 }
 

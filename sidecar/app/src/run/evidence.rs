@@ -26,10 +26,13 @@ fn spool_options(recipients: &[Recipient]) -> SpoolOptions {
         files: 3,
         reserve: 2 * 1024 * 1024,
         replicate: true,
+        export_bytes: EXPORT_BYTES,
         ..SpoolOptions::default()
     }
 }
 
+/// What is left of the volume for what sinks have not been told: about 50 000 events.
+const EXPORT_BYTES: u64 = 8 * 1024 * 1024;
 /// The store's folder in the volume, and in what was put aside.
 pub(crate) const FOLDER: &str = "evidence";
 /// For the records of a retired store to be shipped.

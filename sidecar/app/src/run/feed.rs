@@ -15,14 +15,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{Client, Lines};
+use crate::pause::Pause;
 
 /// Silence longer than this is a stream that is gone.
 const SILENCE: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS);
 /// How often the token file is looked at.
 const TOKEN_LOOK: Duration = Duration::from_secs(5);
-/// First and longest pause before another attempt.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before another attempt.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Between two questions for keys.
 const KEYS_PAUSE: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(crate) enum Update {
 
 /// Attaches, however often it takes. Cancel-safe.
 pub(crate) async fn attach(client: &Client, mut refused: impl FnMut(&ApiError)) -> AttachAnswer {
-    let mut pause = Pause::default();
+    let mut pause = Pause::up_to(LONGEST_PAUSE);
     loop {
         match client.attach().await {
             Ok(answer) => return answer,
@@ -55,7 +55,7 @@ pub(crate) async fn attach(client: &Client, mut refused: impl FnMut(&ApiError)) 
 
 /// Follows the operator until nobody takes its updates any more.
 pub(crate) async fn follow(client: Client, mut generation: u64, updates: mpsc::Sender<Update>) {
-    let mut pause = Pause::default();
+    let mut pause = Pause::up_to(LONGEST_PAUSE);
     loop {
         let begun = Instant::now();
         match once(&client, &mut generation, &updates).await {
@@ -77,7 +77,7 @@ pub(crate) async fn follow(client: Client, mut generation: u64, updates: mpsc::S
             Ended::Failed(error) => {
                 tracing::warn!("the operator's stream ended: {error}");
                 if begun.elapsed() > SILENCE {
-                    pause = Pause::default();
+                    pause = Pause::up_to(LONGEST_PAUSE);
                 }
                 pause.wait().await;
             }
@@ -174,29 +174,5 @@ async fn next(lines: &mut Lines, heard: Instant) -> Result<StreamEvent, ApiError
             "it was silent for {} s",
             SILENCE.as_secs()
         ))),
-    }
-}
-
-/// Pauses that grow, each between half of its length and the whole: sidecars that lost the same
-/// operator do not come back as one.
-pub(crate) struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Pause {
-        Pause(FIRST_PAUSE)
-    }
-}
-
-impl Pause {
-    pub(crate) async fn wait(&mut self) {
-        let mut random = [0_u8; 1];
-        // Without randomness the pause is whole, which is as good for one sidecar.
-        let part = match aws_lc_rs::rand::fill(&mut random) {
-            Ok(()) => u32::from(random.first().copied().unwrap_or_default()),
-            Err(_) => 255,
-        };
-        let half = self.0 / 2;
-        sleep(half + half * part / 255).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
     }
 }

@@ -29,6 +29,7 @@ use crate::admin::{Health, router};
 use crate::cli::say;
 use crate::listener::{Running, bind};
 use crate::serving::{Parts, Plane, Policies, snapshot};
+use crate::sinks::{Shared, Sink, SinkMetrics, Sinks};
 
 /// How often time and the volume are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -83,6 +84,7 @@ struct Process {
     /// The Kubernetes APIs that agents were told of.
     servers: Vec<Server>,
     shipping: Shipping,
+    sinks: Sinks,
 }
 
 /// The evidence on its way.
@@ -193,6 +195,7 @@ impl Starting {
         let opened = evidence::open(&self.settings.spool, &answer.pod, &key, &recipients).await?;
         say(&format!("evidence log {}", opened.fingerprint));
         self.health.set_recorder(Arc::clone(&opened.recorder));
+        let exports = opened.recorder.exports();
         let (ended, over) = watch::channel(false);
         let shipping = Shipping {
             ended,
@@ -211,14 +214,26 @@ impl Starting {
         let plane = Plane::new(Parts {
             recorder: opened.recorder,
             approvals,
-            metrics: self.metrics,
+            metrics: self.metrics.clone(),
             allow_special: AllowSpecial::Nothing,
             tls: Some(ca.server()),
             max_sessions: self.settings.max_sessions,
             data_plane: self.data_plane,
             key_requests,
-            notices,
+            notices: Arc::clone(&notices),
         });
+        let sinks = Sinks::new(
+            exports,
+            Shared {
+                metrics: SinkMetrics::new(self.metrics.registry())
+                    .context("the metrics cannot be registered")?,
+                notices,
+                approvals: Arc::clone(&plane.approvals),
+                allow: AllowSpecial::Nothing,
+                subject: format!("{}/{}", answer.pod.namespace, answer.pod.service_account),
+                instance: format!("{} {}", answer.pod.name, answer.pod.uid),
+            },
+        );
         let AttachAnswer {
             pod,
             digest_key,
@@ -240,8 +255,10 @@ impl Starting {
             groups: self.groups,
             servers: Vec::new(),
             shipping,
+            sinks,
         };
         process.measure();
+        process.take_up_sinks();
         process.suspension = process.why_suspended();
         process.apply().await?;
         Ok(process)
@@ -315,6 +332,7 @@ impl Process {
                 if let Some(recipients) = evidence::recipients(&self.snapshot)? {
                     self.plane.recorder.seal_for(&recipients);
                 }
+                self.take_up_sinks();
             }
             if taken || suspension != self.suspension {
                 self.suspension = suspension;
@@ -353,6 +371,33 @@ impl Process {
                 true
             }
         }
+    }
+
+    /// Where events go, by the newest snapshot. What was said before goes on where nobody knows.
+    fn take_up_sinks(&mut self) {
+        let Some(said) = &self.snapshot.sinks else {
+            return;
+        };
+        let sinks = said.iter().filter_map(|sink| {
+            if sink.spec.file.is_some() {
+                tracing::error!(
+                    sink = sink.spec.name,
+                    "Unsupported: a sidecar in a pod has no file for a sink"
+                );
+                return None;
+            }
+            let authorization = sink.authorization.as_ref();
+            Sink::new(&sink.spec, authorization.map(SecretBytes::expose))
+                .map_err(|(field, why)| {
+                    tracing::error!(
+                        sink = sink.spec.name,
+                        field,
+                        "the sink cannot be used: {why}"
+                    );
+                })
+                .ok()
+        });
+        self.sinks.configure(sinks.collect());
     }
 
     fn measure(&mut self) {
@@ -512,11 +557,13 @@ impl Process {
             )
         })?;
         self.shipping.ended.send_replace(true);
+        let sinks = tokio::spawn(self.sinks.finish(Instant::now() + drain));
         // What does not arrive goes with the pod: nothing but the kubelet's patience limits it.
         tokio::select! {
             ended = &mut self.shipping.task => ended.context("sending evidence did not end")??,
             () = signals.any() => anyhow::bail!("CannotRecord: the last evidence was not sent"),
         }
+        sinks.await.context("sinks did not end")?;
         say("stopped");
         Ok(())
     }

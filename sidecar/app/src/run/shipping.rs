@@ -26,8 +26,9 @@ use tokio::time::Instant;
 
 use super::control::Client;
 use super::evidence::{FOLDER, retired};
-use super::feed::Pause;
+use super::feed::LONGEST_PAUSE;
 use super::views::{recovered, spec_of};
+use crate::pause::Pause;
 
 /// The certificate of a store, beside its keys.
 const CERTIFICATE: &str = "certificate";
@@ -104,7 +105,7 @@ impl<'a> Store<'a> {
         &mut self,
         mut live: Option<(&Recorder, &mut Views<'_>)>,
     ) -> anyhow::Result<()> {
-        let mut pause = Pause::default();
+        let mut pause = Pause::up_to(LONGEST_PAUSE);
         while let Some(next) = self.work(Outbox::unsent).await? {
             loop {
                 let urgent = live
@@ -124,7 +125,7 @@ impl<'a> Store<'a> {
                     }
                 }
             }
-            pause = Pause::default();
+            pause = Pause::up_to(LONGEST_PAUSE);
             let number = next.number;
             if let Some((recorder, _)) = &live {
                 recorder.acknowledged(number);

@@ -20,7 +20,8 @@ use axum::routing::{get, post};
 use chaperone_control::{
     Append, Appended, ApprovalState, AttachAnswer, AttachRequest, Cancel, CertificateAnswer,
     CertificateRequest, ConnectionSnapshot, KeysWanted, NewApproval, PodIdentity, ProviderSnapshot,
-    RecoveredSession, Redeem, Refusal, SecretBytes, SessionViews, Snapshot, StreamEvent,
+    RecoveredSession, Redeem, Refusal, SecretBytes, SessionViews, SinkSnapshot, Snapshot,
+    StreamEvent,
 };
 use chaperone_crds::{ApprovalPhase, ApprovalVerdict, Review, SessionSpec};
 use chaperone_evidence::audit::{self, Collected, Entry, EntryKind, LogKey, StoreCertificate};
@@ -73,6 +74,7 @@ struct Answers {
     connections: Vec<ConnectionSnapshot>,
     identity_providers: Vec<ProviderSnapshot>,
     seal_for: Option<Vec<String>>,
+    sinks: Option<Vec<SinkSnapshot>>,
 }
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ impl Operator {
                 connections: Vec::new(),
                 identity_providers: Vec::new(),
                 seal_for: Some(Vec::new()),
+                sinks: Some(Vec::new()),
             }),
             changed: watch::channel(1).0,
             away: AtomicBool::new(false),
@@ -162,6 +165,12 @@ impl Operator {
     pub fn seal_for(&self, recipients: Option<&[&str]>) {
         self.world.answers.lock().unwrap().seal_for =
             recipients.map(|some| some.iter().map(|one| (*one).to_owned()).collect());
+        self.changed();
+    }
+
+    /// Has events sent there; `None`: nobody knows.
+    pub fn sinks(&self, sinks: Option<Vec<SinkSnapshot>>) {
+        self.world.answers.lock().unwrap().sinks = sinks;
         self.changed();
     }
 
@@ -338,6 +347,7 @@ impl World {
             connections: answers.connections.clone(),
             identity_providers: answers.identity_providers.clone(),
             seal_for: answers.seal_for.clone(),
+            sinks: answers.sinks.clone(),
         }
     }
 
