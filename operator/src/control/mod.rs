@@ -189,6 +189,7 @@ impl Shared {
         }
         let references = self.references.read(wanted).await;
         let policies = stores.policies();
+        let seal_for = self.audit.seal_for(&self.context).await;
         snapshot::content(&Inputs {
             namespace,
             labels,
@@ -197,7 +198,7 @@ impl Shared {
             policies: &policies,
             references: &references,
             provider: &|name| stores.provider(name),
-            seal_for: stores.seal_for(),
+            seal_for,
             allow_special,
         })
     }
