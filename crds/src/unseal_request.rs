@@ -34,7 +34,12 @@ pub const MOST_SESSIONS: usize = 1000;
     ),
     printcolumn(name = "User", type_ = "string", json_path = ".spec.requester.user"),
     printcolumn(name = "Opened", type_ = "integer", json_path = ".status.opened"),
-    printcolumn(name = "Why", type_ = "string", json_path = ".spec.reason", priority = 1),
+    printcolumn(
+        name = "Why",
+        type_ = "string",
+        json_path = ".spec.reason",
+        priority = 1
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",

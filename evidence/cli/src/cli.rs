@@ -30,7 +30,12 @@ pub(crate) struct Cli {
     pub(crate) identity: Vec<PathBuf>,
 
     /// Why you read what is sealed: goes into the cluster's log, with your name. A ticket, a case.
-    #[arg(long, global = true, value_name = "TEXT", conflicts_with = "leave_sealed")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        conflicts_with = "leave_sealed"
+    )]
     pub(crate) because: Option<String>,
 
     /// Ask the cluster for no keys: of what is sealed only the outside is told.

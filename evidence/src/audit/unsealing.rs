@@ -108,8 +108,7 @@ fn decode(bytes: &[u8]) -> Result<Unsealing, Malformed> {
     for _ in 0..r.few(4, MAX_GROUPS)? {
         groups.push(short(r)?);
     }
-    let recipient =
-        Recipient::parse(&short(r)?).map_err(|_| Malformed("no recipient of age"))?;
+    let recipient = Recipient::parse(&short(r)?).map_err(|_| Malformed("no recipient of age"))?;
     let reason = short(r)?;
     let mut keys: Vec<KeyName> = Vec::new();
     for _ in 0..r.few(20, MAX_UNSEALED)? {
@@ -148,11 +147,7 @@ fn short(r: &mut Reader<'_>) -> Result<String, Malformed> {
 }
 
 /// The unsealing in an entry, if it is one of the log key and its own; else why not.
-pub(super) fn opened(
-    entry: &Entry,
-    data: &[u8],
-    public: &[u8; 32],
-) -> Result<Unsealing, String> {
+pub(super) fn opened(entry: &Entry, data: &[u8], public: &[u8; 32]) -> Result<Unsealing, String> {
     let found = Unsealing::open(data, public).map_err(|error| error.to_string())?;
     let own = entry.uid == found.uid && entry.store == *public;
     if !own || (entry.number, entry.part, entry.parts) != (0, 0, 1) {

@@ -40,7 +40,7 @@ pub(crate) use ingest::{Ingest, IngestError};
 pub use log_key::{LogKeyError, LogKeys};
 pub use metrics::AuditMetrics;
 pub use seal_key::{SealKeyError, SealKeys};
-pub(crate) use unseal::{Unsealer, UnsealError, Unsealed};
+pub(crate) use unseal::{UnsealError, Unsealed, Unsealer};
 
 use crate::context::Context;
 use retention::Retention;

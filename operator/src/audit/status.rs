@@ -354,7 +354,10 @@ mod tests {
         assert_eq!(lost(&known, &known), None);
         let there = texts(&["age1b", "age1c"]);
         let found = lost(&known, &there).unwrap();
-        assert!(found.good && found.message.contains("the key of age1a:"), "{found:?}");
+        assert!(
+            found.good && found.message.contains("the key of age1a:"),
+            "{found:?}"
+        );
         assert_eq!(history(&known, &there), texts(&["age1a", "age1b", "age1c"]));
     }
 

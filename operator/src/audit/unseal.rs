@@ -235,9 +235,9 @@ async fn record(
     key: &LogKey,
     wanted: &Unsealing,
 ) -> Result<(String, Unsealing), UnsealError> {
-    let data = wanted
-        .sign(key)
-        .ok_or(UnsealError::Leaf("it is too long, or the log key signs nothing"))?;
+    let data = wanted.sign(key).ok_or(UnsealError::Leaf(
+        "it is too long, or the log key signs nothing",
+    ))?;
     let entry = AuditEntry {
         kind: AuditEntryKind::Unseal,
         namespace: NAMESPACE.to_owned(),

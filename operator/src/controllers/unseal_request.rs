@@ -66,7 +66,10 @@ async fn write(
     old: &UnsealRequestStatus,
     answered: Result<Unsealed, UnsealError>,
 ) -> Result<ConditionReason, ReconcileError> {
-    let final_word = answered.as_ref().err().is_none_or(|error| !error.may_pass());
+    let final_word = answered
+        .as_ref()
+        .err()
+        .is_none_or(|error| !error.may_pass());
     let (reason, finding) = match &answered {
         Ok(unsealed) => {
             let reason = ConditionReason::Unsealed;
@@ -101,7 +104,13 @@ async fn write(
         let about = request.object_ref(&());
         shared
             .events
-            .publish(&about, finding.good, &finding.reason, "Unseal", &finding.message)
+            .publish(
+                &about,
+                finding.good,
+                &finding.reason,
+                "Unseal",
+                &finding.message,
+            )
             .await;
     }
     Ok(reason)

@@ -202,8 +202,7 @@ fn may_be_selected(
     // Nothing but its time is known.
     let began = from_ns(session.started_ns);
     let last = from_ns(session.last_ns);
-    filter.since.is_none_or(|since| last >= since)
-        && filter.until.is_none_or(|until| began < until)
+    filter.since.is_none_or(|since| last >= since) && filter.until.is_none_or(|until| began < until)
 }
 
 /// The sessions that are named, or all that are selected.

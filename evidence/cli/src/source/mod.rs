@@ -66,7 +66,9 @@ impl Source {
     pub(crate) fn evidence(&self) -> Result<Evidence, CliError> {
         match self {
             Source::State(state, keys) => Ok(Evidence::folder(Place::new(&state.evidence(), keys))),
-            Source::Cluster(cluster, keys, _) => Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?)),
+            Source::Cluster(cluster, keys, _) => {
+                Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?))
+            }
         }
     }
 
@@ -98,11 +100,7 @@ impl Source {
     }
 
     /// The session that is named, opened if it is sealed.
-    pub(crate) fn session(
-        &self,
-        evidence: &mut Evidence,
-        wanted: &str,
-    ) -> Result<Found, CliError> {
+    pub(crate) fn session(&self, evidence: &mut Evidence, wanted: &str) -> Result<Found, CliError> {
         let found = evidence.session(wanted)?;
         if !found.session.sealed {
             return Ok(found);

@@ -142,7 +142,10 @@ fn wait(
 fn said(status: &UnsealRequestStatus) -> String {
     let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
     ready.map_or_else(
-        || "nobody looked at it; does chaperone-operator run? see `kubectl chaperone doctor`".to_owned(),
+        || {
+            "nobody looked at it; does chaperone-operator run? see `kubectl chaperone doctor`"
+                .to_owned()
+        },
         |ready| format!("{} ({})", ready.message, ready.reason),
     )
 }

@@ -45,7 +45,10 @@ fn the_vector_of_the_unsealing_is_what_is_made() {
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        assert!(Unsealing::open(&changed, key.public()).is_err(), "byte {at}");
+        assert!(
+            Unsealing::open(&changed, key.public()).is_err(),
+            "byte {at}"
+        );
         assert!(Unsealing::open(&bytes[..at], key.public()).is_err());
     }
     let other = LogKey::from_pem(&LogKey::generate().unwrap()).unwrap();

@@ -36,7 +36,13 @@ pub(crate) fn run(
         ));
     }
     let mut evidence = source.evidence()?;
-    open(source, &mut evidence, &args.sessions, &args.filter, namespace)?;
+    open(
+        source,
+        &mut evidence,
+        &args.sessions,
+        &args.filter,
+        namespace,
+    )?;
     let found = wanted(&evidence, args, namespace)?;
     if found.is_empty() {
         note("no session matches");

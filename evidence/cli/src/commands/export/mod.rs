@@ -30,7 +30,13 @@ pub(crate) fn run(
         return bundle::run(source, args, namespace, output);
     }
     let mut evidence = source.evidence()?;
-    open(source, &mut evidence, &args.sessions, &args.filter, namespace)?;
+    open(
+        source,
+        &mut evidence,
+        &args.sessions,
+        &args.filter,
+        namespace,
+    )?;
     let selection = Selection::of(&evidence, &args.sessions, &args.filter, namespace)?;
     if selection.len() == 0 {
         note("no session matches");

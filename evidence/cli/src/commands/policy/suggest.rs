@@ -64,7 +64,13 @@ pub(crate) fn suggest(
     output: &mut Output,
 ) -> Result<Answer, CliError> {
     let mut evidence = source.evidence()?;
-    open(source, &mut evidence, &args.sessions, &args.filter, namespace)?;
+    open(
+        source,
+        &mut evidence,
+        &args.sessions,
+        &args.filter,
+        namespace,
+    )?;
     let progress = Progress::start("reading what was observed");
     let selection = Selection::of(&evidence, &args.sessions, &args.filter, namespace)?;
     let mut observed: BTreeMap<(String, String), Observed> = BTreeMap::new();
