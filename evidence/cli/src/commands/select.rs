@@ -165,6 +165,9 @@ pub(crate) fn open(
     filter: &SessionFilter,
     namespace: Option<&str>,
 ) -> Result<(), CliError> {
+    if !source.opens() {
+        return Ok(());
+    }
     let mut sealed = Vec::new();
     let mut take = |found: Found| {
         let session = &found.session;

@@ -81,17 +81,26 @@ impl Source {
         }
     }
 
+    /// Whether there is anybody to ask for keys, and he is to be asked: not of a folder, nor where the
+    /// user gave keys of his own or wants none.
+    pub(crate) fn opens(&self) -> bool {
+        match self {
+            Source::State(..) => false,
+            Source::Cluster(_, own, reading) => {
+                own.identities().is_empty() && !reading.leave_sealed
+            }
+        }
+    }
+
     /// Opens what is sealed of these sessions with keys that the operator hands out, which the log
-    /// then says. Nothing is asked of a folder, where the user gave keys of his own, or asked not to.
+    /// then says. Nothing where it does not open.
     pub(crate) fn open(
         &self,
         evidence: &mut Evidence,
         sessions: &[SessionId],
     ) -> Result<(), CliError> {
         match self {
-            Source::Cluster(cluster, own, reading)
-                if own.identities().is_empty() && !reading.leave_sealed && !sessions.is_empty() =>
-            {
+            Source::Cluster(cluster, _, reading) if self.opens() && !sessions.is_empty() => {
                 evidence.take(&unseal::keys(cluster, reading, sessions)?);
                 Ok(())
             }
