@@ -57,13 +57,14 @@ pub struct AuditEntry {
     /// Name of the pod.
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
-    /// UID of the pod.
+    /// UID of the pod; of an unsealing, of its UnsealRequest.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
     /// Hex of the public key of the pod's store, which the certificate names.
     #[schemars(length(min = 64, max = 64))]
     pub store: String,
-    /// Number of the store's segment, from 1; 0 for a certificate; a tombstone's own.
+    /// Number of the store's segment, from 1; 0 for a certificate and an unsealing; a
+    /// tombstone's own.
     #[schemars(with = "i64", range(min = 0))]
     pub number: u64,
     /// Which part of it, from 0: a segment that is too long for one resource comes in parts.
@@ -89,5 +90,7 @@ string_enum! {
         Segment = "Segment",
         /// What was removed, and what the rest is verified from.
         Tombstone = "Tombstone",
+        /// Who was given the keys of which sealed sessions.
+        Unseal = "Unseal",
     }
 }

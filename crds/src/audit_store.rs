@@ -53,9 +53,16 @@ pub struct AuditStoreSpec {
     /// What is kept at least.
     #[serde(default)]
     pub retention: AuditRetention,
-    /// Who can read what is kept. Without it, everybody who may read the AuditSegments.
+    /// Who can read what is kept. Without it, who may `unseal`: it is sealed for a key of the operator,
+    /// which opens a session for an UnsealRequest and writes into the log for whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<AuditSeal>,
+    /// How many keys of its own the operator is to have had, from 1. Raised past those that
+    /// `status.sealKeys` lists, it has a new one made that is sealed for from then on; the others are
+    /// kept, and open what was sealed for them.
+    #[serde(default = "first_key", skip_serializing_if = "is_first")]
+    #[schemars(with = "i64", range(min = 1, max = 64))]
+    pub seal_key: u32,
     /// What no retention passes. It goes on taking up the quota.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -73,12 +80,22 @@ fn default_quota() -> ByteSize {
     ByteSize::from_bytes(512 * 1024 * 1024)
 }
 
+fn first_key() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_first(number: &u32) -> bool {
+    *number == first_key()
+}
+
 impl Default for AuditStoreSpec {
     fn default() -> Self {
         Self {
             quota: default_quota(),
             retention: AuditRetention::default(),
             seal: None,
+            seal_key: first_key(),
             holds: Vec::new(),
             sinks: Vec::new(),
         }
@@ -91,7 +108,8 @@ impl Default for AuditStoreSpec {
 pub struct AuditSeal {
     /// X25519 recipients of age, as `age-keygen -y` prints them. Sessions that begin from now on are
     /// sealed for all of these, and neither the sidecar nor the operator can read what is kept of
-    /// them; those before stay as they are. One that cannot be understood denies everything.
+    /// them; those before stay as they are. One that cannot be understood denies everything. That
+    /// these read is known to nobody: no UnsealRequest is needed, and none helps.
     #[schemars(
         length(min = 1, max = 16),
         inner(
@@ -174,6 +192,11 @@ pub struct AuditStoreStatus {
     /// Fingerprint of the log's public key, `SHA256:…`.
     #[serde(default)]
     pub log_key: String,
+    /// Recipients of the operator's own keys, oldest first: evidence is sealed for the last, where the
+    /// spec names nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 62)))]
+    pub seal_keys: Vec<String>,
     /// What was removed, by the newest tombstone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<AuditRemoved>,

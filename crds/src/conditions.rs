@@ -110,6 +110,16 @@ string_enum! {
         QuotaExceeded = "QuotaExceeded",
         /// The oldest evidence was removed under a tombstone, to make room.
         EvidenceRemoved = "EvidenceRemoved",
+        /// The keys were given, and the log says so.
+        Unsealed = "Unsealed",
+        /// No key of the operator's opens what was asked for: it is sealed for others.
+        SealedForOthers = "SealedForOthers",
+        /// Nothing of what was asked for is sealed, or there.
+        NothingToUnseal = "NothingToUnseal",
+        /// A request for keys that is not its author's to make.
+        UnsealRefused = "UnsealRefused",
+        /// The operator lost a key that evidence was sealed for.
+        SealKeyLost = "SealKeyLost",
         /// A fault of our own.
         Internal = "Internal",
     }

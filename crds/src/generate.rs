@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 
 use crate::{
     AccessPolicy, ApprovalRequest, AuditCheckpoint, AuditSegment, AuditStore, Connection,
-    IdentityProvider, Session,
+    IdentityProvider, Session, UnsealRequest,
 };
 
 /// Every CustomResourceDefinition of the group, by name.
@@ -21,6 +21,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         definition::<Connection>(),
         definition::<IdentityProvider>(),
         definition::<Session>(),
+        definition::<UnsealRequest>(),
     ]
 }
 

@@ -35,6 +35,7 @@ pub mod rule;
 pub mod selector;
 pub mod session;
 mod string_enum;
+pub mod unseal_request;
 pub mod validate;
 
 pub use access_policy::{
@@ -70,6 +71,7 @@ pub use rule::{
 };
 pub use selector::{LabelOperator, LabelRequirement, LabelSelector};
 pub use session::{Session, SessionSpec, SessionState};
+pub use unseal_request::{Requester, UnsealRequest, UnsealRequestSpec, UnsealRequestStatus};
 
 /// Every resource's `apiVersion`.
 pub const API_VERSION: &str = "chaperone.dev/v1alpha1";

@@ -367,6 +367,21 @@ fn an_independent_reader_reads_the_vectors() -> Result<()> {
         "signatures",
     ];
     ensure!(followed == whole, "{followed:?}");
+    let unsealing = workspace::root().join("evidence/vectors/unseal.txt");
+    let mut command = clients::verifier("verify.py")?;
+    command.arg("--vectors").arg(&unsealing);
+    let read_back: Vec<String> = serde_json::from_str(&clients::run(command, "")?.ok()?)?;
+    let whole = [
+        "wall",
+        "request",
+        "uid",
+        "user",
+        "groups",
+        "recipient",
+        "reason",
+        "keys",
+    ];
+    ensure!(read_back == whole, "{read_back:?}");
     let text = std::fs::read_to_string(&vectors)?;
     let there = text
         .lines()

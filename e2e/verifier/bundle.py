@@ -9,12 +9,13 @@ from pathlib import Path
 from entries import require, signed_by
 from seal import Ring, decrypt
 from store import Store, fingerprint, public_key
+from unsealing import read_unsealing
 from wire import Break, Malformed, Reader, expect_version, sha256
 
 BLOCK = 512
 ORIGIN = "chaperone.dev/log"
 PROOF = "c2sp.org/tlog-proof@v1\n"
-KINDS = ("Certificate", "Segment")
+KINDS = ("Certificate", "Segment", "Unseal")
 # What an entry of the manifest has, and of what type.
 FIELDS = {
     "leaf": int, "kind": str, "namespace": str, "pod": str, "uid": str, "store": str,
@@ -161,6 +162,8 @@ class Bundle:
         self.ring = ring or Ring()
         self.manifest = {"sessions": []}
         self.stores = []
+        # Who was given keys of its sessions.
+        self.unsealings = []
 
     def verify(self):
         try:
@@ -258,14 +261,29 @@ class Bundle:
             raise Break("CheckpointInvalid", str(error), file="checkpoint") from error
         if self.held is not None:
             self.grew(files)
-        stores = {}
+        stores, unseals = {}, []
         for entry in self.manifest.get("entries", []):
             data = self.entry(files, entry)
+            if entry["kind"] == "Unseal":
+                unseals.append((entry, data))
+                continue
             stores.setdefault((entry["uid"], bytes.fromhex(entry["store"])), []).append(
                 (entry, data)
             )
+        for entry, data in unseals:
+            self.placed("bundle.json", self.unsealed, entry, data)
         for (_uid, key), entries in sorted(stores.items()):
             self.pod(key, entries, scratch)
+
+    def unsealed(self, entry, data):
+        try:
+            found = read_unsealing(data, self.key)
+        except Malformed as error:
+            raise Break("UnsealInvalid", str(error)) from error
+        place = (entry["uid"], entry["store"], entry["number"], entry["part"], entry["parts"])
+        own = place == (found.uid, self.key.hex(), 0, 0, 1)
+        require(own, "UnsealInvalid", "another one than its entry says")
+        self.unsealings.append(found)
 
     def grew(self, files):
         try:

@@ -2,6 +2,7 @@
 
     python verify.py [--key log.pub] [--note checkpoint] STATE/evidence | BUNDLE.tar …
     python verify.py --vectors frames.txt
+    python verify.py --identity FILE --unwrap FILE.age
 
 Tests only: a second reader of the format, which shares no code with the first."""
 
@@ -14,9 +15,10 @@ from bundle import Bundle
 from entries import read_run, signed_by
 from records import chained, read_body, read_header
 from seal import (
-    Identity, Ring, identity_file, open_frames, read_seal, seal_frames, session_key,
+    Identity, Ring, decrypt, identity_file, open_frames, read_seal, seal_frames, session_key,
 )
 from store import Store, fingerprint, public_key, zstd
+from unsealing import read_unsealing
 from wire import Break
 
 
@@ -42,6 +44,10 @@ def verify(path, key, note, known):
         "records": sum(store.records for store in stores),
         "unproven": sum(store.unproven for store in stores),
         "bytes": sum(store.bytes for store in stores),
+        "unsealings": [
+            {"user": one.user, "sessions": [session.hex() for session in one.sessions()]}
+            for one in getattr(checked, "unsealings", [])
+        ],
         "break": found,
     }
 
@@ -81,22 +87,39 @@ def seal_vectors(lines):
     return good + ["run"] * (again == run.payload) + ["signatures"] * holds
 
 
+def unseal_vectors(lines):
+    """Reads `vectors/unseal.txt`; what is as said."""
+    values = dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+    found = read_unsealing(bytes.fromhex(values["unsealing"]), bytes.fromhex(values["log-pub"]))
+    said = {
+        "wall": str(found.wall_ns), "request": found.request, "uid": found.uid,
+        "user": found.user, "groups": " ".join(found.groups), "recipient": found.recipient,
+        "reason": found.reason,
+        "keys": ", ".join(f"{a.hex()} {seal} {s.hex()}" for a, seal, s in found.keys),
+    }
+    return [name for name, value in said.items() if values[name] == value]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--note", type=Path)
     parser.add_argument("--identity", type=Path)
+    parser.add_argument("--unwrap", type=Path)
     parser.add_argument("paths", type=Path, nargs="*")
     arguments = parser.parse_args()
     if arguments.vectors:
         lines = arguments.vectors.read_text().splitlines()
-        sealed = arguments.vectors.name == "seal.txt"
-        print(json.dumps(seal_vectors(lines) if sealed else vectors(lines)))
+        read = {"seal.txt": seal_vectors, "unseal.txt": unseal_vectors}
+        print(json.dumps(read.get(arguments.vectors.name, vectors)(lines)))
         return
     key = public_key(arguments.key.read_bytes()) if arguments.key else None
     note = arguments.note.read_bytes() if arguments.note else None
     known = identity_file(arguments.identity.read_text()) if arguments.identity else []
+    if arguments.unwrap:
+        sys.stdout.write(decrypt(arguments.unwrap.read_bytes(), known).decode())
+        return
     good = True
     for path in arguments.paths:
         verdict = verify(path, key, note, known)

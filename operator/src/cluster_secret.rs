@@ -17,6 +17,8 @@ pub(crate) struct ClusterSecret<K> {
     entry: &'static str,
     /// How long it is used without asking again.
     kept_for: Duration,
+    /// Whether it never changes once it is made.
+    immutable: bool,
     kept: Mutex<Option<(Instant, K)>>,
 }
 
@@ -34,7 +36,16 @@ impl<K: Clone> ClusterSecret<K> {
             name,
             entry,
             kept_for,
+            immutable: true,
             kept: Mutex::new(None),
+        }
+    }
+
+    /// The same where something may be added to it later.
+    pub(crate) fn growing(self) -> Self {
+        Self {
+            immutable: false,
+            ..self
         }
     }
 
@@ -67,6 +78,23 @@ impl<K: Clone> ClusterSecret<K> {
         Ok(key)
     }
 
+    /// Writes what `next` makes of the Secret, unless somebody else wrote it meanwhile.
+    ///
+    /// # Errors
+    /// Those of `next`, and the API server's.
+    pub(crate) async fn change<E: From<kube::Error>>(
+        &self,
+        next: impl FnOnce(&Secret) -> Result<ByteString, E>,
+    ) -> Result<(), E> {
+        let mut secret = self.api.get(self.name).await?;
+        let key = next(&secret)?;
+        secret.data = Some(BTreeMap::from([(self.entry.to_owned(), key)]));
+        let params = PostParams::default();
+        self.api.replace(self.name, &params, &secret).await?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
     /// The Secret, or why none can be made; outside of that, the API server's error.
     async fn secret<E>(
         &self,
@@ -85,7 +113,7 @@ impl<K: Clone> ClusterSecret<K> {
                 ..ObjectMeta::default()
             },
             data: Some(BTreeMap::from([(self.entry.to_owned(), key)])),
-            immutable: Some(true),
+            immutable: self.immutable.then_some(true),
             ..Secret::default()
         };
         match self.api.create(&PostParams::default(), &secret).await {

@@ -209,7 +209,7 @@ impl Stores {
         found.0.as_ref().ok().cloned()
     }
 
-    /// Whom evidence is sealed for: nobody where there is no AuditStore yet, or it says so.
+    /// Whom the AuditStore has evidence sealed for: nobody where it is not there yet, or names none.
     ///
     /// # Errors
     /// In words, where it cannot be understood.

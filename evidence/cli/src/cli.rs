@@ -16,6 +16,7 @@ use crate::completion::{CompletionShell, candidates};
     version,
     disable_help_subcommand = true,
     after_help = "Works on the cluster of the kubeconfig's context, or on a standalone sidecar's folder (--state).\n\
+                  What is sealed in a cluster is opened as it is read, which takes the verb unseal and is written into the log.\n\
                   Exit codes: 0 fine, 1 the answer is no, 2 usage or environment."
 )]
 pub(crate) struct Cli {
@@ -27,6 +28,19 @@ pub(crate) struct Cli {
     /// bundle's keys were wrapped for; may be given several times.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) identity: Vec<PathBuf>,
+
+    /// Why you read what is sealed: goes into the cluster's log, with your name. A ticket, a case.
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        conflicts_with = "leave_sealed"
+    )]
+    pub(crate) because: Option<String>,
+
+    /// Ask the cluster for no keys: of what is sealed only the outside is told.
+    #[arg(long, global = true)]
+    pub(crate) leave_sealed: bool,
 
     /// Which cluster, and as whom.
     #[command(flatten)]

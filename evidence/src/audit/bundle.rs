@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bundle_keys::read_keys;
 use super::proof::{Leaves, ProofFile, consistent, included};
+use super::unsealing::opened;
 use super::verify::LogReport;
 use super::{Collected, Entry, EntryKind, Note, digest, write_stores};
 use crate::error::StoreError;
@@ -87,7 +88,8 @@ pub enum BundleError {
 }
 
 /// A bundle of some stores of a cluster's log, each by its pod's UID and its key: every entry of
-/// theirs that a checkpoint names, with its proof in the newest one. `public` is the log's key.
+/// theirs that a checkpoint names, with its proof in the newest one, and so what says that the
+/// sessions were opened for somebody. `public` is the log's key.
 ///
 /// # Errors
 /// Where the checkpoints do not name what is there.
@@ -115,10 +117,12 @@ pub fn of_log(
     for (name, leaves) in collected.checkpoints.values().flat_map(|c| &c.segments) {
         let there = collected.segments.get(name);
         for (at, leaf) in leaves.iter().enumerate() {
+            let of_stores = |entry: &Entry| {
+                let mut stores = stores.iter();
+                stores.any(|(uid, key)| *uid == entry.uid && *key == entry.store)
+            };
             if let Some((entry, data)) = there.and_then(|entries| entries.get(at))
-                && stores
-                    .iter()
-                    .any(|(uid, key)| *uid == entry.uid && *key == entry.store)
+                && (of_stores(entry) || has_opened(entry, data, public, sessions))
             {
                 wanted.push((hashes.len(), entry, data));
             }
@@ -158,6 +162,13 @@ pub fn of_log(
     }
     files.insert(CHECKPOINT.to_owned(), note.into_bytes());
     finish(files, public, sessions, entries)
+}
+
+/// Whether an entry says that one of these sessions was opened for somebody.
+fn has_opened(entry: &Entry, data: &[u8], public: &[u8; 32], sessions: &[SessionId]) -> bool {
+    entry.kind == EntryKind::Unseal
+        && opened(entry, data, public)
+            .is_ok_and(|found| found.keys.iter().any(|key| sessions.contains(&key.session)))
 }
 
 /// A bundle of a standalone sidecar's store. Neither private keys nor what is only in the spool,
@@ -433,6 +444,15 @@ impl LogReport {
             segments: [("bundle".to_owned(), entries)].into(),
             checkpoints: BTreeMap::new(),
         };
+        for (entry, data) in collected.segments.values().flatten() {
+            if entry.kind != EntryKind::Unseal {
+                continue;
+            }
+            match opened(entry, data, public) {
+                Ok(found) => self.unsealings.push((format!("us-{}", found.uid), found)),
+                Err(why) => self.wrong(MANIFEST, BreakReason::UnsealInvalid, why),
+            }
+        }
         let folders = write_stores(&collected, public, scratch, &|_| false)?;
         let selected = match selection {
             Selection::All => None,

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::bundle::Files;
-use crate::codec::Malformed;
-use crate::entry::Run;
+use super::key_finder::KeyFinder;
 use crate::error::StoreError;
 use crate::log::Log;
 use crate::record::SessionId;
-use crate::seal::{AgeError, Keyring, Place, Recipient, Unsealer, decrypt, encrypt};
+use crate::seal::{AgeError, Keyring, Place, Recipient, decrypt, encrypt};
 use crate::segment::{self, relative_path};
 use crate::store::corrupt;
 
@@ -23,31 +22,14 @@ const WRAPPED: &str = "data.keys.age";
 /// Where the store cannot be read.
 pub fn keys_of(place: &Place, sessions: &[SessionId]) -> Result<Keyring, StoreError> {
     let log = Log::open(place)?;
-    let mut unsealer = Unsealer::new(Arc::clone(place.keys()));
-    let mut keys = Keyring::default();
+    let mut finder = KeyFinder::new(Arc::clone(place.keys()), sessions.iter().copied());
     for number in log.segments {
         let bytes = segment::load(place, number)?;
-        let bad = |error: Malformed| corrupt(place, relative_path(number), error.0);
-        for entry in segment::parse(&bytes).map_err(bad)?.entries {
-            match entry.kind {
-                // One that does not hold opens nothing; verify says so.
-                segment::SEAL => drop(unsealer.take_body(entry.body)),
-                segment::RUN => {
-                    let run = Run::decode(entry.body).map_err(bad)?.run;
-                    let name = run
-                        .key_name()
-                        .filter(|name| sessions.contains(&name.session));
-                    if let Some(name) = name
-                        && let Some((key, _)) = unsealer.key(&name)
-                    {
-                        keys.insert(name, key);
-                    }
-                }
-                _ => {}
-            }
-        }
+        finder
+            .segment(&bytes)
+            .map_err(|error| corrupt(place, relative_path(number), error.0))?;
     }
-    Ok(keys)
+    Ok(finder.finish().keys)
 }
 
 /// Adds keys to a bundle: as they are, or wrapped for `recipients` where there are any.

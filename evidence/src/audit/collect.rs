@@ -73,7 +73,7 @@ pub fn write_stores(
     let mut stores: BTreeMap<(String, [u8; 32]), Gathered<'_>> = BTreeMap::new();
     for (entry, data) in collected.segments.values().flatten() {
         // Of no pod's store.
-        if entry.kind == EntryKind::Tombstone {
+        if matches!(entry.kind, EntryKind::Tombstone | EntryKind::Unseal) {
             continue;
         }
         let gathered = stores.entry((entry.uid.clone(), entry.store)).or_default();
@@ -119,7 +119,7 @@ struct Gathered<'a> {
 impl<'a> Gathered<'a> {
     fn take(&mut self, entry: &Entry, data: &'a [u8], public: &[u8; 32]) {
         match entry.kind {
-            EntryKind::Tombstone => {}
+            EntryKind::Tombstone | EntryKind::Unseal => {}
             EntryKind::Certificate => {
                 let holds = StoreCertificate::open(data, public)
                     .ok()

@@ -213,8 +213,8 @@ impl Cut {
                     .entry(entry.part)
                     .or_insert_with(|| data.to_vec());
             }
-            // The one that is being made speaks for it.
-            EntryKind::Tombstone => {}
+            // The one that is being made speaks for it; what was read is no store's.
+            EntryKind::Tombstone | EntryKind::Unseal => {}
         }
     }
 

@@ -11,6 +11,7 @@
 //!   (C2SP signed-note and tlog-checkpoint);
 //! - [`Cut`] is the log's beginning as it is to go, [`Tombstone`] what then says that it is gone and
 //!   what the rest is verified from;
+//! - [`Unsealing`] says who was given the keys of which sessions, [`KeyFinder`] finds those;
 //! - [`bundle`] is some of it cut out, with proofs (`proof`) that need not the rest;
 //! - [`mod@verify`] holds all of it against the log's public key, then every store against its
 //!   certificate, with the same pass that verifies a standalone store.
@@ -23,11 +24,13 @@ mod certificate;
 mod check;
 mod collect;
 mod cut;
+mod key_finder;
 mod note;
 mod proof;
 mod removed;
 mod tombstone;
 mod tree;
+mod unsealing;
 pub mod verify;
 
 #[cfg(test)]
@@ -38,10 +41,12 @@ pub use certificate::{CertificateError, LogKey, Pod, StoreCertificate};
 pub use check::{CheckError, Checked, check};
 pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};
 pub use cut::{At, Cut, Hold};
+pub use key_finder::{FoundKeys, KeyFinder};
 pub use note::{Note, NoteError, ORIGIN};
 pub use removed::Removed;
 pub use tombstone::{Held, MAX_TOMBSTONE, Tombstone, TombstoneError};
 pub use tree::{Tree, leaf_hash};
+pub use unsealing::{MAX_UNSEALED, Unsealing, UnsealingError, unsealings};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +61,8 @@ pub enum EntryKind {
     Segment,
     /// A [`Tombstone`].
     Tombstone,
+    /// An [`Unsealing`].
+    Unseal,
 }
 
 impl EntryKind {
@@ -64,6 +71,7 @@ impl EntryKind {
             EntryKind::Certificate => "Certificate",
             EntryKind::Segment => "Segment",
             EntryKind::Tombstone => "Tombstone",
+            EntryKind::Unseal => "Unseal",
         }
     }
 }
@@ -77,11 +85,12 @@ pub struct Entry {
     pub namespace: String,
     /// Name of the pod.
     pub pod: String,
-    /// UID of the pod.
+    /// UID of the pod; of an unsealing, of its UnsealRequest.
     pub uid: String,
-    /// Public key of the pod's store; of a tombstone, the log's.
+    /// Public key of the pod's store; of a tombstone and of an unsealing, the log's.
     pub store: [u8; 32],
-    /// Number of the store's segment, from 1; 0 for a certificate; a tombstone's own number.
+    /// Number of the store's segment, from 1; 0 for a certificate and an unsealing; a tombstone's
+    /// own number.
     pub number: u64,
     /// Which part of it, from 0.
     pub part: u32,

@@ -20,6 +20,7 @@ use crate::support::{attach, detach, full_session};
 use crate::verify::BreakReason;
 
 mod removal;
+mod unsealing;
 
 struct Cluster {
     key: LogKey,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::collect::{Checkpoint, Collected, StoreFolder, write_stores};
 use super::removed::{Removed, looked_at, regrown};
 use super::tombstone::StoreBase;
+use super::unsealing::{Unsealing, unsealings};
 use super::{Entry, Note, Tree, digest};
 use crate::error::StoreError;
 use crate::frame::{Hash, NO_HASH};
@@ -27,6 +28,8 @@ pub struct LogReport {
     pub pending: u64,
     /// What was removed, if anything was.
     pub removed: Option<Removed>,
+    /// Who was given the keys of which sessions, oldest first, with the AuditSegment that says so.
+    pub unsealings: Vec<(String, Unsealing)>,
     /// The rest, with what is wrong in the log and in the stores.
     pub report: Report,
 }
@@ -46,6 +49,7 @@ pub fn verify(
 ) -> Result<LogReport, StoreError> {
     let mut log = LogReport::new(public, key_given);
     log.entries(collected);
+    log.unsealed(collected, public);
     log.removed = log.tombstone(collected, public);
     log.tree(collected, public);
     for folder in folders {
@@ -76,6 +80,7 @@ impl LogReport {
             root: Tree::default().root(),
             pending: 0,
             removed: None,
+            unsealings: Vec::new(),
             report: Report::new(fingerprint(public), key_given),
         }
     }
@@ -107,6 +112,15 @@ impl LogReport {
                     self.wrong(segment_name(name), BreakReason::SegmentChanged, detail);
                 }
             }
+        }
+    }
+
+    /// Who read what. Every unsealing that is none is a break.
+    pub(super) fn unsealed(&mut self, collected: &Collected, public: &[u8; 32]) {
+        let (good, bad) = unsealings(collected, public);
+        self.unsealings = good;
+        for (name, why) in bad {
+            self.wrong(segment_name(&name), BreakReason::UnsealInvalid, why);
         }
     }
 

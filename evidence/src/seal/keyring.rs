@@ -52,6 +52,16 @@ impl Keyring {
         self.keys.get(name)
     }
 
+    /// Keeps the keys of these alone.
+    pub fn retain(&mut self, mut keep: impl FnMut(&KeyName) -> bool) {
+        self.keys.retain(|name, _| keep(name));
+    }
+
+    /// What it has keys of, ascending.
+    pub fn names(&self) -> impl Iterator<Item = KeyName> + '_ {
+        self.keys.keys().copied()
+    }
+
     /// The sessions' keys as text: a line for each, its name and 64 hex digits.
     pub fn keys_to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
@@ -64,7 +74,15 @@ impl Keyring {
         text
     }
 
-    /// Adds the keys of a text that [`Keyring::keys_to_text`] wrote, byte for byte.
+    /// Adds the keys of a text that [`Keyring::keys_to_text`] wrote.
+    ///
+    /// # Errors
+    /// Where it is not such a text, byte for byte; in words.
+    pub fn add_text(&mut self, text: &str) -> Result<(), &'static str> {
+        self.take_keys(text).map_err(|error| error.0)
+    }
+
+    /// The same within this crate.
     pub(crate) fn take_keys(&mut self, text: &str) -> Result<(), Malformed> {
         let mut read = Keyring::default();
         for line in text.lines() {

@@ -144,6 +144,8 @@ break_reasons! {
     CheckpointInvalid,
     /// A tombstone is not the log key's, or claims what the log does not bear out.
     TombstoneInvalid,
+    /// What says that sessions were unsealed is not the log key's, or not what its entry says.
+    UnsealInvalid,
     /// A bundle is not what its manifest says.
     BundleInvalid,
     /// A bundle's proof does not show what it is to show.

@@ -9,7 +9,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why the API server gave no good answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// It failed us.
     #[error("the API server: {0}")]
     Failed(#[from] kube::Error),

@@ -94,6 +94,7 @@ pub(super) fn header(entry: &AuditEntry) -> Option<Entry> {
             AuditEntryKind::Certificate => EntryKind::Certificate,
             AuditEntryKind::Segment => EntryKind::Segment,
             AuditEntryKind::Tombstone => EntryKind::Tombstone,
+            AuditEntryKind::Unseal => EntryKind::Unseal,
         },
         namespace: entry.namespace.clone(),
         pod: entry.pod.clone(),
@@ -104,6 +105,15 @@ pub(super) fn header(entry: &AuditEntry) -> Option<Entry> {
         parts: entry.parts,
         digest: hash(&entry.digest)?,
     })
+}
+
+/// The entries of a segment whose bytes are what they say.
+pub(super) fn sound(spec: AuditSegmentSpec) -> Vec<(Entry, Vec<u8>)> {
+    let whole = spec.entries.into_iter().filter_map(|entry| {
+        let header = header(&entry)?;
+        (digest(&entry.data.0) == header.digest).then_some((header, entry.data.0))
+    });
+    whole.collect()
 }
 
 /// 64 lower-case hex digits: only one text is a hash's.

@@ -23,6 +23,8 @@ pub struct AuditMetrics {
     pub tombstones: IntCounter,
     /// AuditSegments that this replica removed.
     pub removed: IntCounter,
+    /// Requests for keys that this replica answered, by `reason`.
+    pub unseals: IntCounterVec,
 }
 
 impl AuditMetrics {
@@ -71,6 +73,13 @@ impl AuditMetrics {
                 "chaperone_audit_removed_segments_total",
                 "AuditSegments that this replica removed under a tombstone",
             )?,
+            unseals: IntCounterVec::new(
+                Opts::new(
+                    "chaperone_audit_unseals_total",
+                    "Answers to UnsealRequests, by reason",
+                ),
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(metrics.appends.clone()))?;
         registry.register(Box::new(metrics.segments.clone()))?;
@@ -81,6 +90,7 @@ impl AuditMetrics {
         registry.register(Box::new(metrics.quota.clone()))?;
         registry.register(Box::new(metrics.tombstones.clone()))?;
         registry.register(Box::new(metrics.removed.clone()))?;
+        registry.register(Box::new(metrics.unseals.clone()))?;
         Ok(metrics)
     }
 }

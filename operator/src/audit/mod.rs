@@ -5,6 +5,7 @@
 //! AuditSegment ─metadata─► ledger ─► sequencer ─checkpoint─► AuditCheckpoint cp-N   (leader)
 //! ledger ─sizes─► retention ─tombstone─► AuditSegment ts-N, then what is old goes  (leader)
 //! ledger ─sizes─► store ─► AuditStore status, ConfigMap chaperone-log              (leader)
+//! UnsealRequest ─keys of sessions─► unseal ─► AuditSegment us-<uid>, then the answer             (leader)
 //! views ─► sessions ─► Session in the agent's namespace                            (all; swept by the leader)
 //! ```
 //!
@@ -22,12 +23,15 @@ mod log_key;
 mod metrics;
 mod quota;
 mod retention;
+mod seal_key;
 mod sequencer;
 pub mod sessions;
 mod status;
+mod unseal;
 
 use std::sync::Arc;
 
+use chaperone_evidence::Recipient;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -35,6 +39,8 @@ pub(crate) use entry::{Place, made};
 pub(crate) use ingest::{Ingest, IngestError};
 pub use log_key::{LogKeyError, LogKeys};
 pub use metrics::AuditMetrics;
+pub use seal_key::{SealKeyError, SealKeys};
+pub(crate) use unseal::{UnsealError, Unsealed, Unsealer};
 
 use crate::context::Context;
 use retention::Retention;
@@ -45,13 +51,16 @@ use sequencer::Sequencer;
 pub const BYTES_ANNOTATION: &str = "chaperone.dev/bytes";
 /// Label on a Session: UID of the pod whose view it is.
 pub const POD_UID_LABEL: &str = "chaperone.dev/pod-uid";
+/// Who an entry is of that the operator wrote itself, where it names a pod.
+const OPERATOR: &str = "chaperone-operator";
 /// ConfigMap of the log's public key, in the namespace of the evidence.
 pub const CONFIG_MAP: &str = "chaperone-log";
 
-/// What every replica has: the log key, and the way into the log.
+/// What every replica has: the log key, what is sealed for, and the way into the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
     pub(crate) keys: Arc<LogKeys>,
+    pub(crate) seal_keys: Arc<SealKeys>,
     pub(crate) ingest: Ingest,
 }
 
@@ -60,8 +69,22 @@ impl Audit {
     pub(crate) fn start(context: &Context, tasks: &mut JoinSet<()>) -> Audit {
         Audit {
             keys: Arc::new(LogKeys::new(context.client.clone())),
+            seal_keys: Arc::new(SealKeys::new(context.client.clone())),
             ingest: Ingest::start(&context.client, &context.metrics.audit, tasks),
         }
+    }
+
+    /// Whom evidence is sealed for: whom the AuditStore names, else a key of the operator's.
+    ///
+    /// # Errors
+    /// In words, where that is not known: nothing may be recorded for everybody to read instead.
+    pub(crate) async fn seal_for(&self, context: &Context) -> Result<Vec<Recipient>, String> {
+        let named = context.stores.seal_for()?;
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let own = self.seal_keys.recipient().await;
+        own.map(|own| vec![own]).map_err(|error| error.to_string())
     }
 
     /// Why nothing more is taken in, if the store is full.
@@ -74,6 +97,7 @@ impl Audit {
 /// What only the leader does, for as long as it leads. Two at once do no harm.
 pub async fn lead(context: Context) {
     let keys = LogKeys::new(context.client.clone());
+    let seal_keys = SealKeys::new(context.client.clone());
     let (progress, seen) = watch::channel(None);
     let (told, removal) = watch::channel(None);
     let sequencer = Sequencer::new(&context, &keys, progress);
@@ -82,7 +106,7 @@ pub async fn lead(context: Context) {
         sequencer.run(),
         retention.run(),
         status::publish_key(&context, &keys),
-        status::keep(&context, &keys, seen, removal),
+        status::keep(&context, &keys, &seal_keys, seen, removal),
         sessions::sweep(&context),
     );
 }

@@ -6,7 +6,7 @@ use chaperone_crds::audit_store::{NAME, NAMESPACE};
 use chaperone_crds::{
     AuditStore, AuditStoreSpec, AuditStoreStatus, ConditionReason, ConditionType,
 };
-use chaperone_evidence::{fingerprint, public_pem};
+use chaperone_evidence::{Identity, fingerprint, public_pem};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::log_key::LogKeys;
 use super::quota::{Level, level, words};
 use super::retention::Removal;
+use super::seal_key::{SealKeyError, SealKeys};
 use super::sequencer::Progress;
 use super::{CONFIG_MAP, LogKeyError};
 use crate::FIELD_MANAGER;
@@ -30,6 +31,8 @@ use crate::controllers::{ReconcileError, status};
 const LOOK: Duration = Duration::from_secs(3);
 /// How often it is looked whether the public key is still there.
 const PUBLISH: Duration = Duration::from_secs(60);
+/// Most recipients of the operator's own keys that the status names.
+const MOST_SEAL_KEYS: usize = 64;
 /// Pause after a fault.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ enum StatusError {
     Write(#[from] ReconcileError),
     #[error(transparent)]
     Key(#[from] LogKeyError),
+    #[error(transparent)]
+    SealKey(#[from] SealKeyError),
 }
 
 /// Keeps the public key in its ConfigMap, until it is dropped.
@@ -86,6 +91,7 @@ async fn publish(context: &Context, keys: &LogKeys) -> Result<(), StatusError> {
 pub(super) async fn keep(
     context: &Context,
     keys: &LogKeys,
+    seal_keys: &SealKeys,
     progress: watch::Receiver<Option<Progress>>,
     removal: watch::Receiver<Option<Removal>>,
 ) {
@@ -93,7 +99,7 @@ pub(super) async fn keep(
     loop {
         let now = progress.borrow().clone();
         let removal = removal.borrow().clone().unwrap_or_default();
-        let pause = match write(context, keys, &events, now, removal).await {
+        let pause = match write(context, keys, seal_keys, &events, now, removal).await {
             Ok(()) => LOOK,
             Err(error) => {
                 tracing::warn!(%error, "the AuditStore's status is not written, trying again");
@@ -108,6 +114,7 @@ pub(super) async fn keep(
 async fn write(
     context: &Context,
     keys: &LogKeys,
+    seal_keys: &SealKeys,
     events: &Events,
     progress: Option<Progress>,
     removal: Removal,
@@ -136,14 +143,19 @@ async fn write(
     let generation = store.metadata.generation;
     let gauge = &context.metrics.audit.quota;
     gauge.set(i64::try_from(quota).unwrap_or(i64::MAX));
-    let finding = finding(
+    let sealing = sealing(seal_keys, &store.spec, &old.seal_keys).await;
+    let mut finding = finding(
         progress.used_bytes,
         quota,
         progress.problem.as_deref(),
         &removal,
     );
+    if let Some(worse) = sealing.finding.filter(|_| finding.good) {
+        finding = worse;
+    }
     let log_key = fingerprint(key.public());
-    let status = status_of(&old, &progress, removal, &finding, log_key, generation);
+    let mut status = status_of(&old, &progress, removal, &finding, log_key, generation);
+    status.seal_keys = sealing.keys;
     if status == old {
         return Ok(());
     }
@@ -183,8 +195,85 @@ fn status_of(
         checkpoint,
         size,
         log_key,
+        seal_keys: old.seal_keys.clone(),
         removed: removal.removed.or_else(|| old.removed.clone()),
     }
+}
+
+/// How it stands with the operator's own keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sealing {
+    /// The recipients of all there have been, oldest first.
+    keys: Vec<String>,
+    /// What is wrong with them.
+    finding: Option<Finding>,
+}
+
+/// Makes the next key where the spec asks for one. Where the auditors' own recipients are named, the
+/// operator's are not looked at.
+async fn sealing(seal_keys: &SealKeys, spec: &AuditStoreSpec, known: &[String]) -> Sealing {
+    if spec.seal.is_some() {
+        return Sealing {
+            keys: known.to_vec(),
+            finding: None,
+        };
+    }
+    let read = async {
+        let there = seal_keys.get().await?;
+        // Those that are lost count: their numbers are not given again.
+        let wanted = usize::try_from(spec.seal_key).unwrap_or(usize::MAX);
+        if history(known, &recipients(&there)).len() < wanted {
+            seal_keys.add().await?;
+            return seal_keys.get().await;
+        }
+        Ok(there)
+    };
+    match read.await {
+        Ok(there) => {
+            let there = recipients(&there);
+            Sealing {
+                finding: lost(known, &there),
+                keys: history(known, &there),
+            }
+        }
+        Err(error) => Sealing {
+            keys: known.to_vec(),
+            finding: Some(Finding::bad(
+                ConditionType::Ready,
+                ConditionReason::SealKeyLost,
+                format!("{error}; until then everything is denied, since nothing can be sealed"),
+            )),
+        },
+    }
+}
+
+fn recipients(keys: &[Identity]) -> Vec<String> {
+    keys.iter().map(|key| key.recipient().to_string()).collect()
+}
+
+/// What is known, and after it what is new; the newest are kept.
+fn history(known: &[String], there: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = known.to_vec();
+    all.extend(there.iter().filter(|key| !known.contains(key)).cloned());
+    let more = all.len().saturating_sub(MOST_SEAL_KEYS);
+    all.split_off(more)
+}
+
+/// What is to be said of keys that were there and are not.
+fn lost(known: &[String], there: &[String]) -> Option<Finding> {
+    let gone: Vec<&str> = known
+        .iter()
+        .filter(|key| !there.contains(key))
+        .map(String::as_str)
+        .collect();
+    (!gone.is_empty()).then(|| {
+        let note = format!(
+            "Secret {NAMESPACE}/chaperone-seal-key has lost the key of {}: what was sealed for it stays \
+             shut until it is brought back",
+            gone.join(", ")
+        );
+        Finding::good(ConditionType::Ready, ConditionReason::SealKeyLost, note)
+    })
 }
 
 fn finding(used: u64, quota: u64, problem: Option<&str>, removal: &Removal) -> Finding {
@@ -254,6 +343,22 @@ mod tests {
         assert_eq!(status, again, "what is not known stays");
         let condition = status.conditions[0].clone();
         (condition.status, condition.reason)
+    }
+
+    #[test]
+    fn a_lost_seal_key_is_named_until_it_is_back() {
+        let texts = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let known = texts(&["age1a", "age1b"]);
+        assert_eq!(lost(&known, &known), None);
+        let there = texts(&["age1b", "age1c"]);
+        let found = lost(&known, &there).unwrap();
+        assert!(
+            found.good && found.message.contains("the key of age1a:"),
+            "{found:?}"
+        );
+        assert_eq!(history(&known, &there), texts(&["age1a", "age1b", "age1c"]));
     }
 
     #[test]

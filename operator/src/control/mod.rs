@@ -197,6 +197,7 @@ impl Shared {
         }
         let references = self.references.read(wanted).await;
         let policies = stores.policies();
+        let seal_for = self.audit.seal_for(&self.context).await;
         snapshot::content(&Inputs {
             namespace,
             labels,
@@ -205,7 +206,7 @@ impl Shared {
             policies: &policies,
             references: &references,
             provider: &|name| stores.provider(name),
-            seal_for: stores.seal_for(),
+            seal_for,
             sinks: store.as_deref(),
             allow_special,
         })

@@ -16,6 +16,7 @@ mod error;
 pub(crate) mod events;
 pub mod identity_provider;
 pub(crate) mod status;
+pub mod unseal_request;
 pub mod workload_retry;
 mod workloads;
 
@@ -37,6 +38,7 @@ use tokio::time::sleep;
 
 pub use error::ReconcileError;
 
+use crate::audit::Unsealer;
 use crate::context::Context;
 use crate::digest_key::DigestKey;
 use crate::references::References;
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     context: Context,
     references: References,
     digest_key: DigestKey,
+    unsealer: Unsealer,
     events: Events,
     backoff: Backoff,
     accounts: Accounts,
@@ -81,6 +84,7 @@ pub async fn run(context: Context, references: References) -> Result<(), prometh
     let mut leading = context.leading.clone();
     let shared = Arc::new(Shared {
         digest_key: DigestKey::new(context.client.clone(), &context.config.namespace),
+        unsealer: Unsealer::new(&context),
         events: Events::new(context.client.clone(), &context.config.pod_name),
         backoff: Backoff::default(),
         accounts: Accounts::default(),
@@ -97,6 +101,7 @@ pub async fn run(context: Context, references: References) -> Result<(), prometh
                 access_policy::run(shared.clone()),
                 approval_request::run(shared.clone()),
                 identity_provider::run(shared.clone()),
+                unseal_request::run(shared.clone()),
                 workload_retry::run(shared.clone()),
             )
         };

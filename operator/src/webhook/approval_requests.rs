@@ -12,11 +12,8 @@ use serde_json::Value;
 
 use super::Request;
 use super::answer::Answer;
+use super::caller;
 
-/// Most groups of a review, as its schema bounds them.
-const MOST_GROUPS: usize = 64;
-/// Longest name of a person or group there.
-const LONGEST_NAME: usize = 253;
 /// Most reviews of a request.
 const MOST_REVIEWS: usize = 16;
 
@@ -44,10 +41,9 @@ pub(super) fn admit(request: &Request, now: Timestamp) -> Answer {
             "reviews are made from decisions and never written; send spec.decision alone",
         );
     }
-    let reviewer = request.user_info.username.clone().unwrap_or_default();
-    if reviewer.is_empty() || reviewer.chars().count() > LONGEST_NAME {
+    let Some(reviewer) = caller::name(request) else {
         return refused("your user name is empty or longer than 253 characters");
-    }
+    };
     if reviewed.iter().any(|review| review.reviewer == reviewer) {
         return refused("you have reviewed this request; a review is not changed and counts once");
     }
@@ -56,10 +52,7 @@ pub(super) fn admit(request: &Request, now: Timestamp) -> Answer {
     }
     let review = Review {
         reviewer,
-        groups: groups(
-            request.user_info.groups.as_deref().unwrap_or_default(),
-            &new.spec.approvers.groups,
-        ),
+        groups: caller::groups(request, &new.spec.approvers.groups),
         verdict: decision.verdict,
         reason: decision.reason,
         at: Time(now),
@@ -86,17 +79,6 @@ fn stamped(before: &Value, review: &Review) -> Option<Value> {
         .as_array_mut()?
         .push(serde_json::to_value(review).ok()?);
     Some(after)
-}
-
-/// The caller's groups; those that count first, since a person may have more than fit.
-fn groups(all: &[String], counting: &[String]) -> Vec<String> {
-    let fits = |group: &&String| !group.is_empty() && group.chars().count() <= LONGEST_NAME;
-    let (mut first, rest): (Vec<&String>, Vec<&String>) = all
-        .iter()
-        .filter(fits)
-        .partition(|group| counting.contains(group));
-    first.extend(rest);
-    first.into_iter().take(MOST_GROUPS).cloned().collect()
 }
 
 #[cfg(test)]
@@ -195,13 +177,5 @@ mod tests {
     fn an_update_without_decision_is_left_alone() {
         let answer = ask("jane", &object(""), &object(""));
         assert!(answer.denial().is_none() && answer.outcome().is_none());
-    }
-
-    #[test]
-    fn the_groups_that_count_are_kept_when_there_are_too_many() {
-        let many: Vec<String> = (0..100).map(|number| format!("g{number}")).collect();
-        let kept = groups(&many, &["g99".to_owned()]);
-        assert_eq!(kept.len(), MOST_GROUPS);
-        assert_eq!(kept[0], "g99");
     }
 }

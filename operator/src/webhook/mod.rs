@@ -1,8 +1,8 @@
 //! Admission webhooks, on every replica.
 //!
 //! ```text
-//! AdmissionReview ─► pods, workloads, approval_requests, resources ─► Answer ─► patch | denial, warnings
-//!                                                                        └► counter, Event on the owner
+//! AdmissionReview ─► pods, workloads, approval_requests, unseal_requests, resources ─► Answer ─► patch | denial, warnings
+//!                                                                                         └► counter, Event on the owner
 //! ```
 //!
 //! Nothing here writes: what is admitted changes by the patch alone. Events are sent afterwards,
@@ -10,10 +10,12 @@
 
 mod answer;
 mod approval_requests;
+mod caller;
 mod events;
 mod pods;
 mod resolve;
 mod resources;
+mod unseal_requests;
 mod workloads;
 
 use std::sync::Arc;
@@ -54,6 +56,7 @@ pub fn router(context: &Context, tasks: &mut JoinSet<()>) -> Router {
         .route("/mutate/pods", post(pods))
         .route("/mutate/workloads", post(workloads))
         .route("/mutate/approvalrequests", post(approval_requests))
+        .route("/mutate/unsealrequests", post(unseal_requests))
         .route("/validate/resources", post(resources))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
         .with_state(shared)
@@ -81,6 +84,13 @@ async fn approval_requests(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
     let now = jiff::Timestamp::now();
     reviewed(&shared, "approvalrequests", &body, async |request| {
         approval_requests::admit(request, now)
+    })
+    .await
+}
+
+async fn unseal_requests(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    reviewed(&shared, "unsealrequests", &body, async |request| {
+        unseal_requests::admit(request)
     })
     .await
 }

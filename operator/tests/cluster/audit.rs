@@ -134,6 +134,7 @@ async fn collected(lab: &Lab) -> Collected {
                     AuditEntryKind::Certificate => EntryKind::Certificate,
                     AuditEntryKind::Segment => EntryKind::Segment,
                     AuditEntryKind::Tombstone => EntryKind::Tombstone,
+                    AuditEntryKind::Unseal => EntryKind::Unseal,
                 },
                 namespace: entry.namespace.clone(),
                 pod: entry.pod.clone(),

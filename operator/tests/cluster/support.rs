@@ -94,6 +94,7 @@ impl Lab {
             include_str!("../../../crds/generated/connections.yaml"),
             include_str!("../../../crds/generated/identityproviders.yaml"),
             include_str!("../../../crds/generated/sessions.yaml"),
+            include_str!("../../../crds/generated/unsealrequests.yaml"),
         ] {
             let definition: CustomResourceDefinition = yaml(text);
             apply(&definitions, &definition).await;

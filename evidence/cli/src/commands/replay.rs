@@ -19,8 +19,8 @@ pub(crate) fn run(
     args: &ReplayArgs,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let evidence = source.evidence()?;
-    let Found { session, dir } = evidence.session(&args.session)?;
+    let mut evidence = source.evidence()?;
+    let Found { session, dir } = source.session(&mut evidence, &args.session)?;
     // Opened first: of a sealed one the protocol is not known either.
     let pieces = chaperone_evidence::replay(&dir, &session.id)?;
     let http = matches!(session.start.protocol.as_str(), "http" | "kubernetes");

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use crate::cli::{DecisionFilter, SessionFilter};
 use crate::error::CliError;
-use crate::source::{Evidence, Found};
+use crate::output::complain;
+use crate::source::{Evidence, Found, Source};
 use crate::time::from_ns;
 
 /// A session's place in the order in which they are listed: by when it began. Its text is stable,
@@ -153,6 +154,58 @@ pub(crate) fn selected(
         && begun_as(&session.start, filter, namespace)
         && filter.since.is_none_or(|since| last >= since)
         && filter.until.is_none_or(|until| began < until)
+}
+
+/// Opens what is sealed of the sessions that are named, or of all that may be selected. What cannot be
+/// opened is complained about, and left out by who reads.
+pub(crate) fn open(
+    source: &Source,
+    evidence: &mut Evidence,
+    names: &[String],
+    filter: &SessionFilter,
+    namespace: Option<&str>,
+) -> Result<(), CliError> {
+    if !source.opens() {
+        return Ok(());
+    }
+    let mut sealed = Vec::new();
+    let mut take = |found: Found| {
+        let session = &found.session;
+        if session.sealed && may_be_selected(session, filter, namespace) {
+            sealed.push(session.id);
+        }
+    };
+    if names.is_empty() {
+        for found in evidence.summaries() {
+            take(found?);
+        }
+    } else {
+        for name in names {
+            take(evidence.session(name)?);
+        }
+    }
+    match source.open(evidence, &sealed) {
+        Err(error @ (CliError::Cluster { .. } | CliError::Refused { .. })) => {
+            complain(&error);
+            Ok(())
+        }
+        opened => opened,
+    }
+}
+
+/// Whether a session that is sealed may turn out to be one that is asked for.
+fn may_be_selected(
+    session: &SessionSummary,
+    filter: &SessionFilter,
+    namespace: Option<&str>,
+) -> bool {
+    if !session.start.subject.is_empty() {
+        return selected(session, filter, namespace);
+    }
+    // Nothing but its time is known.
+    let began = from_ns(session.started_ns);
+    let last = from_ns(session.last_ns);
+    filter.since.is_none_or(|since| last >= since) && filter.until.is_none_or(|until| began < until)
 }
 
 /// The sessions that are named, or all that are selected.

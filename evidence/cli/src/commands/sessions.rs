@@ -159,7 +159,7 @@ fn table(sessions: &[SessionSummary], mut table: Table) -> Table {
             Cell::toned(Tone::Bold, &session.id.to_string()),
             Cell::new(&date_and_time(started)),
             Cell::new(&short(between(started, until))),
-            Cell::new(if session.sealed {
+            Cell::new(if session.start.subject.is_empty() && session.sealed {
                 "(sealed)"
             } else {
                 &session.start.subject

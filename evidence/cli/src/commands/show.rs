@@ -1,23 +1,30 @@
 //! `show`: a session as a transcript.
 
-use chaperone_evidence::{DelegateRecord, SessionSummary};
+use chaperone_evidence::audit::Unsealing;
+use chaperone_evidence::{DelegateRecord, SessionId, SessionSummary};
 use serde::Serialize;
 
 use super::Answer;
 use super::transcript::{Entry, Transcript};
-use super::views::{ApprovalView, SessionView, StatementView, state_name};
+use super::views::{ApprovalView, SessionView, StatementView, UnsealingView, state_name};
 use crate::cli::{Format, ShowArgs};
 use crate::error::CliError;
 use crate::output::{Output, Tone, counted, escape_for_display, escape_line, indented, note};
-use crate::source::{Found, Source};
+use crate::source::{Evidence, Found, Source};
 use crate::time::{between, date_and_time, from_ns, short};
 
 /// Longest parameter shown, in characters; `-o json` has all.
 const SHOWN_PARAMETER: usize = 200;
 
+/// Readers that the heading names: the newest.
+const SHOWN_READERS: usize = 3;
+
 #[derive(Debug, Serialize)]
 struct ShowView {
     session: SessionView,
+    /// Who was given its keys before, oldest first.
+    #[serde(rename = "readBy", skip_serializing_if = "Vec::is_empty")]
+    read_by: Vec<UnsealingView>,
     entries: Vec<Entry>,
 }
 
@@ -27,17 +34,23 @@ pub(crate) fn run(
     args: &ShowArgs,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let evidence = source.evidence()?;
-    let Found { session, dir } = evidence.session(&args.session)?;
+    let mut evidence = source.evidence()?;
+    let Found { session, dir } = source.session(&mut evidence, &args.session)?;
+    let read_by = readers(&evidence, &session.id);
     let records = chaperone_evidence::show(&dir, &session.id)?;
     let transcript = Transcript::new(records);
     if args.format.output != Format::Table {
         let entries = transcript.collect::<Result<Vec<Entry>, _>>()?;
         let session = SessionView::from(&session);
-        output.document(args.format.output, &ShowView { session, entries })?;
+        let view = ShowView {
+            session,
+            read_by,
+            entries,
+        };
+        output.document(args.format.output, &view)?;
         return Ok(Answer::Yes);
     }
-    print_heading(&session, output)?;
+    print_heading(&session, &read_by, output)?;
     let mut hidden = 0_u64;
     let mut damage = None;
     for entry in transcript {
@@ -63,6 +76,19 @@ pub(crate) fn run(
     }
 }
 
+/// Who was given the keys of a session before.
+fn readers(evidence: &Evidence, session: &SessionId) -> Vec<UnsealingView> {
+    let Evidence::Log(log) = evidence else {
+        return Vec::new();
+    };
+    let all = log.unsealings();
+    let of_it = |found: &Unsealing| found.keys.iter().any(|key| key.session == *session);
+    all.iter()
+        .filter(|(_, found)| of_it(found))
+        .map(|(name, found)| UnsealingView::of(name, found))
+        .collect()
+}
+
 /// Prepare and Bind that were let through: the Execute says it all again.
 fn is_preparation(entry: &Entry) -> bool {
     match entry {
@@ -83,7 +109,11 @@ pub(crate) fn described(delegate: &str) -> String {
     DelegateRecord::parse(delegate).map_or_else(|| delegate.to_owned(), |record| record.describe())
 }
 
-fn print_heading(session: &SessionSummary, output: &mut Output) -> Result<(), CliError> {
+fn print_heading(
+    session: &SessionSummary,
+    read_by: &[UnsealingView],
+    output: &mut Output,
+) -> Result<(), CliError> {
     let start = &session.start;
     let title = output.paint(Tone::Bold, &format!("Session {}", session.id));
     let delegate = start
@@ -121,6 +151,13 @@ fn print_heading(session: &SessionSummary, output: &mut Output) -> Result<(), Cl
             .collect();
         let line = format!("  claimed, not proven: {}", claims.join(" "));
         output.line(&escape_line(&line))?;
+    }
+    for reader in read_by.iter().rev().take(SHOWN_READERS) {
+        output.line(&escape_line(&format!("  read by {}", reader.line())))?;
+    }
+    if read_by.len() > SHOWN_READERS {
+        let more = read_by.len() - SHOWN_READERS;
+        output.line(&format!("  and {more} times before; -o json has all"))?;
     }
     output.line("")
 }

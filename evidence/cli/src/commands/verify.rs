@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Answer;
 use super::key::trusted_key;
+use super::views::UnsealingView;
 use crate::archive;
 use crate::cli::{Format, VerifyArgs};
 use crate::error::CliError;
@@ -51,6 +52,8 @@ struct LogView {
     /// What is gone under the newest tombstone.
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<RemovedView>,
+    /// Who was given the keys of which sealed sessions, oldest first.
+    unsealings: Vec<UnsealingView>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,6 +93,8 @@ pub(super) struct Verified {
     log: Option<LogView>,
 }
 
+/// Unsealings that are printed; `-o json` has all.
+const SHOWN_UNSEALINGS: usize = 10;
 /// Most of a note that is read.
 const MAX_NOTE: u64 = 16 * 1024;
 
@@ -276,6 +281,11 @@ impl LogView {
                 segments: removed.tombstone.segments,
                 entries: removed.tombstone.entries,
             }),
+            unsealings: found
+                .unsealings
+                .iter()
+                .map(|(name, found)| UnsealingView::of(name, found))
+                .collect(),
         }
     }
 }
@@ -380,6 +390,19 @@ fn print_log(log: &LogView, output: &mut Output) -> Result<(), CliError> {
         let pending = counted(log.pending, "entry waits", "entries wait");
         let hint = format!("{pending} for a checkpoint: there, and not signed for yet");
         output.line(&output.paint(Tone::Warn, &hint))?;
+    }
+    let count = u64::try_from(log.unsealings.len()).unwrap_or(u64::MAX);
+    if count > 0 {
+        let times = counted(count, "time", "times");
+        output.line(&format!("sealed sessions were opened {times}, the newest:"))?;
+    }
+    for found in log.unsealings.iter().rev().take(SHOWN_UNSEALINGS) {
+        let sessions = found.sessions.len() as u64;
+        let what = match found.sessions.as_slice() {
+            [one] => format!("session {one}"),
+            _ => counted(sessions, "session", "sessions"),
+        };
+        output.line(&escape_line(&format!("  {what} by {}", found.line())))?;
     }
     Ok(())
 }

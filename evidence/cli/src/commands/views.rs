@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chaperone_evidence::audit::Unsealing;
 use chaperone_evidence::{
     Approval, ApprovalEvent, DecisionRecord, DelegateRecord, EndCause, IntentRecord, Outcome,
     OutcomeStatus, Phase, SessionSummary, State,
@@ -82,6 +83,45 @@ impl From<&SessionSummary> for SessionView {
             policy_digest: session.start.policy_digest.clone(),
             cursor: super::Cursor::of(session).to_string(),
         }
+    }
+}
+
+/// That somebody was given the keys of sealed sessions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnsealingView {
+    pub(crate) at: String,
+    pub(crate) user: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) reason: String,
+    pub(crate) request: String,
+    pub(crate) recipient: String,
+    pub(crate) sessions: Vec<String>,
+    /// The AuditSegment that says so.
+    pub(crate) evidence: String,
+}
+
+impl UnsealingView {
+    pub(crate) fn of(name: &str, found: &Unsealing) -> UnsealingView {
+        UnsealingView {
+            at: rfc3339(from_ns(found.wall_ns)),
+            user: found.user.clone(),
+            groups: found.groups.clone(),
+            reason: found.reason.clone(),
+            request: found.request.clone(),
+            recipient: found.recipient.to_string(),
+            sessions: found.sessions().iter().map(ToString::to_string).collect(),
+            evidence: name.to_owned(),
+        }
+    }
+
+    /// Who, when and why.
+    pub(crate) fn line(&self) -> String {
+        let why = match self.reason.is_empty() {
+            true => String::new(),
+            false => format!(": {}", self.reason),
+        };
+        format!("{} at {}, by {}{why}", self.user, self.at, self.request)
     }
 }
 

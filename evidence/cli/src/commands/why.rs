@@ -67,8 +67,8 @@ pub(crate) fn run(
                 args.statement
             ))
         })?;
-    let evidence = source.evidence()?;
-    let found = evidence.session(session)?;
+    let mut evidence = source.evidence()?;
+    let found = source.session(&mut evidence, session)?;
     let (wall_ns, record) = find(&found, sequence)?;
     let session = found.session;
     let statement = StatementView::new(sequence, wall_ns, &record);

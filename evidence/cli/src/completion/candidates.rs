@@ -125,7 +125,7 @@ impl<K> Listed for K where
 
 /// Name and namespace of what the cluster has of a kind.
 fn names<K: Listed>(source: &Source) -> Vec<(String, String)> {
-    let Source::Cluster(cluster, _) = source else {
+    let Source::Cluster(cluster, ..) = source else {
         return Vec::new();
     };
     let api: Api<K> = match &cluster.namespace {
@@ -162,6 +162,8 @@ fn described(value: String, text: String) -> CompletionCandidate {
 fn source() -> Option<Source> {
     let words: Vec<OsString> = std::env::args_os().collect();
     Source::of(&Cli {
+        because: None,
+        leave_sealed: true,
         state: option(&words, &["--state"])
             .or_else(|| std::env::var_os("CHAPERONE_STATE"))
             .map(Into::into),

@@ -75,6 +75,7 @@ pub(super) fn segment(object: &DynamicObject) -> Segment {
                     AuditEntryKind::Certificate => EntryKind::Certificate,
                     AuditEntryKind::Segment => EntryKind::Segment,
                     AuditEntryKind::Tombstone => EntryKind::Tombstone,
+                    AuditEntryKind::Unseal => EntryKind::Unseal,
                 },
                 namespace: entry.namespace,
                 pod: entry.pod,

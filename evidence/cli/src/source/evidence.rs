@@ -47,6 +47,13 @@ impl Evidence {
         }
     }
 
+    /// Opens more with these.
+    pub(super) fn take(&mut self, keys: &Keyring) {
+        if let Evidence::Log(log) = self {
+            log.take_keys(keys);
+        }
+    }
+
     /// Of a cluster.
     pub(crate) fn log(log: FetchedLog) -> Evidence {
         Evidence::Log(Box::new(log))
@@ -75,9 +82,10 @@ impl Evidence {
                 for store in log.stores() {
                     let dir = Place::new(&store.dir, log.keys());
                     match Sessions::list(&dir) {
-                        Ok(listed) => sessions.extend(listed.into_iter().map(|session| Found {
-                            session,
-                            dir: dir.clone(),
+                        Ok(listed) => sessions.extend(listed.into_iter().map(|mut session| {
+                            log.views().fill(&mut session);
+                            let dir = dir.clone();
+                            Found { session, dir }
                         })),
                         Err(error) => complain(&CliError::Store {
                             pod: format!("{}/{}", store.pod.namespace, store.pod.name),

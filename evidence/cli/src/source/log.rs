@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{AuditCheckpoint, AuditSegment};
-use chaperone_evidence::audit::{Collected, Entry, StoreFolder, write_stores};
+use chaperone_evidence::audit::{
+    Collected, Entry, StoreFolder, Unsealing, unsealings, write_stores,
+};
 use chaperone_evidence::{Break, BreakReason, Keyring};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
@@ -14,6 +16,7 @@ use kube::core::DynamicObject;
 use super::convert::{self, fault};
 use super::fetch::all;
 use super::scratch::Scratch;
+use super::views::Views;
 use super::{Cluster, api_failure};
 use crate::error::CliError;
 use crate::output::note;
@@ -37,6 +40,7 @@ pub(crate) struct FetchedLog {
     stores: Vec<StoreFolder>,
     scratch: Scratch,
     keys: Keyring,
+    views: Views,
 }
 
 impl FetchedLog {
@@ -55,6 +59,7 @@ impl FetchedLog {
             stores: Vec::new(),
             scratch: Scratch::new()?,
             keys: keys.clone(),
+            views: Views::default(),
         };
         cluster.wait(async {
             log.published = published(cluster).await?;
@@ -67,6 +72,7 @@ impl FetchedLog {
                     HashSet::new()
                 }
             };
+            log.views = Views::fetch(cluster).await?;
             Ok::<(), CliError>(())
         })?;
         progress.say("putting the stores together");
@@ -112,6 +118,7 @@ impl FetchedLog {
                     changed = true;
                 }
             }
+            self.views = Views::fetch(cluster).await?;
             if let Some(live) = live(cluster).await?
                 && live != self.live
             {
@@ -135,6 +142,22 @@ impl FetchedLog {
     /// What opens sealed sessions.
     pub(crate) fn keys(&self) -> &Keyring {
         &self.keys
+    }
+
+    /// Adds keys that open more.
+    pub(super) fn take_keys(&mut self, keys: &Keyring) {
+        self.keys.extend(keys);
+    }
+
+    /// What the operator tells of sessions that nothing here opens.
+    pub(super) fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// Who was given keys of which sessions, oldest first, as far as the published key says so.
+    pub(crate) fn unsealings(&self) -> Vec<(String, Unsealing)> {
+        let public = self.published.unwrap_or_default();
+        unsealings(&self.collected, &public).0
     }
 
     /// As plain values.

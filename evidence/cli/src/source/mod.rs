@@ -19,6 +19,8 @@ mod requests;
 mod scan;
 mod scratch;
 mod state;
+mod unseal;
+mod views;
 
 pub(crate) use cluster::{Cluster, api_failure};
 pub(crate) use desk::Desk;
@@ -28,8 +30,9 @@ pub(crate) use identities::keyring;
 pub(crate) use log::FetchedLog;
 pub(crate) use scratch::Scratch;
 pub(crate) use state::StateFolder;
+pub(crate) use unseal::Reading;
 
-use chaperone_evidence::{Keyring, Place};
+use chaperone_evidence::{Keyring, Place, SessionId};
 
 use crate::cli::Cli;
 use crate::error::CliError;
@@ -39,7 +42,7 @@ pub(crate) enum Source {
     /// A standalone sidecar's folder.
     State(StateFolder, Keyring),
     /// A cluster.
-    Cluster(Box<Cluster>, Keyring),
+    Cluster(Box<Cluster>, Keyring, Reading),
 }
 
 impl Source {
@@ -49,7 +52,12 @@ impl Source {
         match &cli.state {
             Some(root) => StateFolder::open(root).map(|found| Source::State(found, keys)),
             None => {
-                Cluster::connect(&cli.cluster).map(|found| Source::Cluster(Box::new(found), keys))
+                let reading = Reading {
+                    because: cli.because.clone(),
+                    leave_sealed: cli.leave_sealed,
+                };
+                let found = Cluster::connect(&cli.cluster)?;
+                Ok(Source::Cluster(Box::new(found), keys, reading))
             }
         }
     }
@@ -58,7 +66,9 @@ impl Source {
     pub(crate) fn evidence(&self) -> Result<Evidence, CliError> {
         match self {
             Source::State(state, keys) => Ok(Evidence::folder(Place::new(&state.evidence(), keys))),
-            Source::Cluster(cluster, keys) => Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?)),
+            Source::Cluster(cluster, keys, _) => {
+                Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?))
+            }
         }
     }
 
@@ -67,15 +77,53 @@ impl Source {
         match self {
             // Read anew each time as it is.
             Source::State(..) => Ok(()),
-            Source::Cluster(cluster, _) => evidence.refresh(cluster),
+            Source::Cluster(cluster, ..) => evidence.refresh(cluster),
         }
+    }
+
+    /// Whether there is anybody to ask for keys, and he is to be asked: not of a folder, nor where the
+    /// user gave keys of his own or wants none.
+    pub(crate) fn opens(&self) -> bool {
+        match self {
+            Source::State(..) => false,
+            Source::Cluster(_, own, reading) => {
+                own.identities().is_empty() && !reading.leave_sealed
+            }
+        }
+    }
+
+    /// Opens what is sealed of these sessions with keys that the operator hands out, which the log
+    /// then says. Nothing where it does not open.
+    pub(crate) fn open(
+        &self,
+        evidence: &mut Evidence,
+        sessions: &[SessionId],
+    ) -> Result<(), CliError> {
+        match self {
+            Source::Cluster(cluster, _, reading) if self.opens() && !sessions.is_empty() => {
+                evidence.take(&unseal::keys(cluster, reading, sessions)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The session that is named, opened if it is sealed.
+    pub(crate) fn session(&self, evidence: &mut Evidence, wanted: &str) -> Result<Found, CliError> {
+        let found = evidence.session(wanted)?;
+        if !found.session.sealed {
+            return Ok(found);
+        }
+        let id = found.session.id;
+        self.open(evidence, &[id])?;
+        evidence.session(&id.to_string())
     }
 
     /// Where requests for approval are answered.
     pub(crate) fn desk(&self) -> Result<Desk<'_>, CliError> {
         match self {
             Source::State(state, _) => Desk::folder(state),
-            Source::Cluster(cluster, _) => Ok(Desk::cluster(cluster)),
+            Source::Cluster(cluster, ..) => Ok(Desk::cluster(cluster)),
         }
     }
 }

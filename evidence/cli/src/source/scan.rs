@@ -49,8 +49,18 @@ impl Evidence {
     }
 
     fn found(&self, open: Open<Summaries>) -> impl Iterator<Item = Result<Found, CliError>> {
-        self.each(open)
-            .map(|item| item.map(|(dir, session)| Found { session, dir }))
+        let views = match self {
+            Evidence::Folder(_) => None,
+            Evidence::Log(log) => Some(log.views()),
+        };
+        self.each(open).map(move |item| {
+            item.map(|(dir, mut session)| {
+                if let Some(views) = views {
+                    views.fill(&mut session);
+                }
+                Found { session, dir }
+            })
+        })
     }
 
     fn each<I, T>(&self, open: Open<I>) -> Each<I>

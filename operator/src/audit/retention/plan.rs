@@ -7,7 +7,7 @@ use chaperone_crds::{
     AuditCheckpointSpec, AuditEntry, AuditEntryKind, AuditHold, AuditSegmentSpec, AuditStoreSpec,
 };
 use chaperone_evidence::SessionId;
-use chaperone_evidence::audit::{At, Cut, Entry, Hold, Tombstone, digest};
+use chaperone_evidence::audit::{At, Cut, Hold, Tombstone, digest};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -16,8 +16,8 @@ use kube::{Api, ResourceExt};
 
 use super::super::api::in_time;
 use super::super::checkpoint;
-use super::super::entry::header;
-use super::super::ingest;
+use super::super::entry::sound;
+use super::super::{OPERATOR, ingest};
 use super::{Known, Retention, RetentionError, name_of, number_of};
 
 /// Share of the quota, in percent, below which nothing more goes.
@@ -26,8 +26,7 @@ const DOWN_TO: u64 = 60;
 const MOST_STRETCHES: usize = 1000;
 /// Segments that are read at once.
 const AT_ONCE: usize = 4;
-/// Who a tombstone is of, where an entry names its pod.
-const POD: &str = "chaperone-operator";
+/// What a tombstone is of, where an entry names the UID of its pod.
 const UID: &str = "log";
 
 /// A cut that may be made, and how many bytes it frees.
@@ -202,7 +201,7 @@ impl Retention<'_> {
             // One that somebody took away, or changed, tells nothing of its store.
             let entries = found?
                 .and_then(|found| found.0.ok())
-                .map_or_else(Vec::new, |found| entries(found.spec));
+                .map_or_else(Vec::new, |found| sound(found.spec));
             let made = listed.get(&name).map(|seen| seen.created.as_second());
             let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
             cut.segment(named.number, made, leaves, &entries);
@@ -221,7 +220,7 @@ impl Retention<'_> {
         let entry = AuditEntry {
             kind: AuditEntryKind::Tombstone,
             namespace: NAMESPACE.to_owned(),
-            pod: POD.to_owned(),
+            pod: OPERATOR.to_owned(),
             uid: UID.to_owned(),
             store: hex::encode(key.public()),
             number: tombstone.number,
@@ -244,14 +243,6 @@ impl Retention<'_> {
         in_time(api.create(&PostParams::default(), &made)).await?;
         Ok(name)
     }
-}
-
-fn entries(spec: AuditSegmentSpec) -> Vec<(Entry, Vec<u8>)> {
-    let whole = spec.entries.into_iter().filter_map(|entry| {
-        let header = header(&entry)?;
-        (digest(&entry.data.0) == header.digest).then_some((header, entry.data.0))
-    });
-    whole.collect()
 }
 
 fn size(named: &AuditCheckpointSpec, listed: &HashMap<String, super::Seen>) -> u64 {

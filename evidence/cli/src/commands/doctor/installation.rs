@@ -12,17 +12,18 @@ use super::{Checked, Finding};
 use crate::output::counted;
 
 /// The chart's webhooks, and whether what they would have seen is refused while they do not answer.
-const WEBHOOKS: [(&str, bool); 6] = [
+const WEBHOOKS: [(&str, bool); 7] = [
     ("governed.pods.chaperone.dev", true),
     ("annotated.pods.chaperone.dev", true),
     ("governed.workloads.chaperone.dev", false),
     ("annotated.workloads.chaperone.dev", true),
     ("approvalrequests.chaperone.dev", true),
     ("resources.chaperone.dev", false),
+    ("unsealrequests.chaperone.dev", true),
 ];
 
 /// The chart's ValidatingAdmissionPolicies, each with a binding of its name.
-pub(super) const ADMISSION: [&str; 19] = [
+pub(super) const ADMISSION: [&str; 21] = [
     "chaperone-access-policies",
     "chaperone-access-policy-removal",
     "chaperone-approval-requests",
@@ -39,9 +40,11 @@ pub(super) const ADMISSION: [&str; 19] = [
     "chaperone-pod-bindings",
     "chaperone-pod-changes",
     "chaperone-reviews",
+    "chaperone-seal-key",
     "chaperone-sessions",
     "chaperone-sidecar",
     "chaperone-tokens",
+    "chaperone-unseal-requests",
 ];
 
 /// What helps against most of what is missing here.

@@ -110,7 +110,7 @@ pub(crate) fn run(
     args: &DoctorArgs,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let Source::Cluster(cluster, _) = source else {
+    let Source::Cluster(cluster, ..) = source else {
         return Err(CliError::NeedsCluster("doctor"));
     };
     let facts = gather::gather(cluster)?;

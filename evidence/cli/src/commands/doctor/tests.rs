@@ -35,6 +35,7 @@ fn healthy() -> Facts {
         ("governed.workloads.chaperone.dev", "Ignore"),
         ("annotated.workloads.chaperone.dev", "Fail"),
         ("approvalrequests.chaperone.dev", "Fail"),
+        ("unsealrequests.chaperone.dev", "Fail"),
     ]
     .iter()
     .map(|(name, policy)| webhook(name, policy))
@@ -199,8 +200,8 @@ fn what_is_wrong_with_the_installation_is_found() {
         },
         &[
             ("webhooks", Level::Fail, "annotated.pods.chaperone.dev"),
-            ("webhooks", Level::Fail, "approvalrequests.chaperone.dev"),
             ("webhooks", Level::Fail, "governed.pods.chaperone.dev"),
+            ("webhooks", Level::Fail, "unsealrequests.chaperone.dev"),
         ],
     );
     finds(

@@ -12,7 +12,7 @@ use super::save;
 use crate::archive;
 use crate::cli::ExportArgs;
 use crate::commands::Answer;
-use crate::commands::select::selected;
+use crate::commands::select::{open, selected};
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
 use crate::progress::Progress;
@@ -36,6 +36,13 @@ pub(crate) fn run(
         ));
     }
     let mut evidence = source.evidence()?;
+    open(
+        source,
+        &mut evidence,
+        &args.sessions,
+        &args.filter,
+        namespace,
+    )?;
     let found = wanted(&evidence, args, namespace)?;
     if found.is_empty() {
         note("no session matches");

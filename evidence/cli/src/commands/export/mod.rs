@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::Answer;
-use super::select::Selection;
+use super::select::{Selection, open};
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
@@ -29,7 +29,14 @@ pub(crate) fn run(
     if args.format == ExportFormat::Bundle {
         return bundle::run(source, args, namespace, output);
     }
-    let evidence = source.evidence()?;
+    let mut evidence = source.evidence()?;
+    open(
+        source,
+        &mut evidence,
+        &args.sessions,
+        &args.filter,
+        namespace,
+    )?;
     let selection = Selection::of(&evidence, &args.sessions, &args.filter, namespace)?;
     if selection.len() == 0 {
         note("no session matches");
