@@ -161,10 +161,7 @@ type Named<T> = Vec<(String, T)>;
 
 /// All unsealings of a log, oldest first, each with its AuditSegment; and what is taken for one and
 /// is none, with its segment and why.
-pub fn unsealings(
-    collected: &Collected,
-    public: &[u8; 32],
-) -> (Named<Unsealing>, Named<String>) {
+pub fn unsealings(collected: &Collected, public: &[u8; 32]) -> (Named<Unsealing>, Named<String>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (name, entries) in &collected.segments {
         for (entry, data) in entries {
