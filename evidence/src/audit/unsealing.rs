@@ -156,12 +156,12 @@ pub(super) fn opened(entry: &Entry, data: &[u8], public: &[u8; 32]) -> Result<Un
     Ok(found)
 }
 
+/// Things by the AuditSegment that each is in.
+type Named<T> = Vec<(String, T)>;
+
 /// All unsealings of a log, oldest first, each with its AuditSegment; and what is taken for one and
 /// is none, with its segment and why.
-pub fn unsealings(
-    collected: &Collected,
-    public: &[u8; 32],
-) -> (Vec<(String, Unsealing)>, Vec<(String, String)>) {
+pub fn unsealings(collected: &Collected, public: &[u8; 32]) -> (Named<Unsealing>, Named<String>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (name, entries) in &collected.segments {
         for (entry, data) in entries {
