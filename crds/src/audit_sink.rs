@@ -99,7 +99,7 @@ pub struct FileSink {
     pub max_bytes: ByteSize,
     /// Files that are kept besides it; the oldest is removed.
     #[serde(default = "default_keep")]
-    #[schemars(range(min = 0, max = 99))]
+    #[schemars(with = "i64", range(min = 0, max = 99))]
     pub keep: u8,
 }
 
@@ -114,4 +114,5 @@ fn default_keep() -> u8 {
 /// The sidecar's standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("maxProperties" = 0))]
 pub struct StdoutSink {}

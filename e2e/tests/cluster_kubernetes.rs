@@ -156,21 +156,21 @@ impl Desk {
         Ok(said.err)
     }
 
-    /// What the records say of the newest session that has this in its transcript.
+    /// The newest session with a command that has this in it, and its transcript.
     fn transcript(&self, what: &str) -> Result<(String, String)> {
         let admin = Kubectl::admin();
         let subject = format!("{}/report-agent", self.namespace());
-        self.shop.namespace.until("a session in the log", || {
-            let listed = admin.plugin_json(&["sessions", "--subject", &subject])?;
-            for session in listed.as_array().into_iter().flatten().rev() {
-                let id = session["id"].as_str().unwrap_or_default();
-                let shown = admin.plugin(&["show", id])?.ok()?;
-                if shown.contains(what) {
-                    return Ok(Some((id.to_owned(), shown)));
-                }
-            }
-            Ok(None)
-        })
+        let search = ["search", what, "--subject", &subject, "-o", "json"];
+        let session = self.shop.namespace.until("a session in the log", || {
+            let found = admin.plugin(&search)?;
+            let Some(line) = found.out.lines().last() else {
+                return Ok(None);
+            };
+            let hit: Value = serde_json::from_str(line)?;
+            Ok(hit["session"].as_str().map(str::to_owned))
+        })?;
+        let shown = admin.plugin(&["show", &session])?.ok()?;
+        Ok((session, shown))
     }
 }
 

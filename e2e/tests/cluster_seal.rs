@@ -5,6 +5,8 @@
     reason = "a missing field is a failed test"
 )]
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Context, Result};
 use chaperone_e2e::cluster::auditor::{AUDIT, plugin, until_sessions, verified};
 use chaperone_e2e::cluster::chaperone::{READ, Shop, assert_masked, operator_logs};
@@ -56,11 +58,15 @@ fn readings(user: &str) -> Result<Vec<Value>> {
     Ok(all.filter(|one| one["user"] == user).collect())
 }
 
+/// Whom evidence is sealed for is one setting of the cluster that all tests here share.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn reading_evidence_leaves_evidence() -> Result<()> {
     if unavailable() {
         return Ok(());
     }
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let shop = Shop::new("sealed")?;
     let pod = shop.agent("report")?;
     assert_masked(&shop.psql(&pod, READ)?.ok()?);
@@ -233,6 +239,7 @@ fn the_operator_cannot_read_sealed_recordings() -> Result<()> {
     if unavailable() {
         return Ok(());
     }
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let shop = Shop::new("theirs")?;
     let pod = shop.agent("report")?;
     let recipients = format!(r#"{{"spec":{{"seal":{{"recipients":["{RECIPIENT}"]}}}}}}"#);

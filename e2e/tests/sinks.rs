@@ -1,5 +1,7 @@
 //! Sinks: what leaves the sidecar while it happens, to receivers that are slow, gone, killed, and say no.
 
+#![allow(clippy::indexing_slicing)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;

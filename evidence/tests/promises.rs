@@ -223,8 +223,11 @@ async fn stopped_at(step: usize) -> Stopped {
     }
 }
 
+type Intents = BTreeSet<(String, u64)>;
+type States = BTreeMap<String, (State, u64)>;
+
 /// Intents by session, and how each session stands.
-fn kept(dir: &Path) -> (BTreeSet<(String, u64)>, BTreeMap<String, (State, u64)>) {
+fn kept(dir: &Path) -> (Intents, States) {
     let mut intents = BTreeSet::new();
     let mut states = BTreeMap::new();
     for session in Sessions::list(dir).unwrap() {

@@ -189,9 +189,13 @@ impl Feed {
     /// them has been read: it is in the first file of the next.
     fn pass(&mut self, attach: Option<AttachId>, events: &mut Vec<Event>) {
         if let Some(attach) = attach {
-            let over = self.at.sessions.extract_if(.., |key, _| key.0 != attach);
-            for (_, mut following) in over {
-                events.extend(following.events.finish());
+            let sessions = std::mem::take(&mut self.at.sessions);
+            for (key, mut following) in sessions {
+                if key.0 == attach {
+                    self.at.sessions.insert(key, following);
+                } else {
+                    events.extend(following.events.finish());
+                }
             }
         }
         self.open = None;

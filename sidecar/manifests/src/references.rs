@@ -142,7 +142,8 @@ fn kubernetes(
         None => problems.push(missing(no_such("Secret", connection, &secret.name))),
         Some(values) => {
             let has = |key: &str| values.contains_key(key);
-            if !has("token") && !(has("tls.crt") && has("tls.key")) {
+            let usable = has("token") || (has("tls.crt") && has("tls.key"));
+            if !usable {
                 let name = &secret.name;
                 problems.push(missing(format!(
                     "Secret {name:?} needs the key token, or tls.crt and tls.key"

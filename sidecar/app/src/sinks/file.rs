@@ -114,7 +114,7 @@ pub(super) fn print(lines: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::fs;
 
     use super::*;

@@ -79,7 +79,7 @@ pub(super) fn write(
 
 /// What a command of exec or attach printed and read: the terminal itself.
 fn terminal_of(
-    dir: &std::path::Path,
+    dir: &chaperone_evidence::Place,
     session: &chaperone_evidence::SessionId,
     to: &mut dyn Write,
 ) -> Result<(), CliError> {
