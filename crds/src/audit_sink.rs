@@ -114,5 +114,11 @@ fn default_keep() -> u8 {
 /// The sidecar's standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(extend("maxProperties" = 0))]
+#[schemars(transform = nothing_in_it)]
 pub struct StdoutSink {}
+
+/// A structural schema says so by number.
+fn nothing_in_it(schema: &mut schemars::Schema) {
+    schema.remove("additionalProperties");
+    schema.insert("maxProperties".to_owned(), 0.into());
+}
