@@ -77,7 +77,7 @@ fn a_good_folder_is_read_whole() {
 
 #[test]
 fn shipped_manifests_have_no_problem() {
-    for (folder, count) in [("quickstart", 1), ("samples", 2)] {
+    for (folder, count) in [("quickstart", 1), ("samples", 3)] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../config")
             .join(folder);
