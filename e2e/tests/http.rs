@@ -381,6 +381,25 @@ mod masked {
     }
 
     #[test]
+    fn masked_values_count_for_findings() -> Result<()> {
+        let body = format!("[{}]", vec![r#"{"email": "ann@a.test"}"#; 100].join(","));
+        let target = Target::answering(&[&answer("application/json", &body)])?;
+        let findings = "\n  findings: {maskedPerMinute: 10, onFinding: Alert}";
+        let api = Api::ruled(target.port(), &format!("{RULES}{findings}"))?;
+        api.guardrails(MASKING)?;
+        let _sidecar = api.start()?;
+        let (status, body) = api.curl("/open/a", &[])?;
+        ensure!(
+            status == 200 && body.contains("[masked]"),
+            "{status} {body}"
+        );
+        wait_for("a finding in the record", DEADLINE, || {
+            let shown = api.world.plugin(&["show", "last"])?.all();
+            Ok(shown.contains("MaskedVolume").then_some(()))
+        })
+    }
+
+    #[test]
     fn what_cannot_be_masked_is_not_passed_on() -> Result<()> {
         for kind in [
             "application/octet-stream",

@@ -462,8 +462,12 @@ impl Relay<'_> {
             to,
             pending: None,
         };
-        self.flow_on(flow, download, &mut live, &mut recorded, upload)
-            .await
+        let result = self
+            .flow_on(flow, download, &mut live, &mut recorded, upload)
+            .await;
+        // Whoever stops reading before the end was given what he read.
+        let told = self.told(flow, &live);
+        result.and(told)
     }
 
     fn write_head(
@@ -556,7 +560,6 @@ impl Relay<'_> {
                     None
                 }
             };
-            self.told(flow, live)?;
             let mut frames: Vec<Frame<Bytes>> = Vec::new();
             if !rest.is_empty() {
                 frames.push(Frame::data(rest));
@@ -628,10 +631,14 @@ impl Relay<'_> {
         Ok(trailers)
     }
 
+    /// Records and counts what was masked.
     fn told(&self, flow: &mut Flow, live: &Option<StreamMask>) -> Result<(), Stop> {
+        let mut count = 0_u64;
         for masked in live.iter().flat_map(counted) {
+            count = count.saturating_add(masked.count);
             flow.record().masked(masked).map_err(unkept)?;
         }
+        flow.passed(0, count);
         Ok(())
     }
 
