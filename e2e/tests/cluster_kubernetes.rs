@@ -163,10 +163,10 @@ impl Desk {
         let search = ["search", what, "--subject", &subject, "-o", "json"];
         let session = self.shop.namespace.until("a session in the log", || {
             let found = admin.plugin(&search)?;
-            let Some(line) = found.out.lines().last() else {
-                return Ok(None);
-            };
-            let hit: Value = serde_json::from_str(line)?;
+            // Nothing was found yet, or an array.
+            let hits: Value = serde_json::from_str(&found.out).unwrap_or_default();
+            let hit = hits.as_array().and_then(|hits| hits.last());
+            let hit = hit.cloned().unwrap_or_default();
             Ok(hit["session"].as_str().map(str::to_owned))
         })?;
         let shown = admin.plugin(&["show", &session])?.ok()?;
@@ -211,10 +211,13 @@ fn unmodified_kubectl_works() -> Result<()> {
         "echo through >/tmp/up && kubectl cp /tmp/up {web}:/tmp/up && kubectl cp {web}:/tmp/up /tmp/down && cat /tmp/down"
     ))?;
     assert!(copied.ends_with("through\n"), "{copied}");
+    desk.ok(&format!(
+        "kubectl exec {web} -- sh -c 'cd /tmp; echo hello >index.html; python3 -m http.server 8099 >/dev/null 2>&1 &'"
+    ))?;
     let forwarded = desk.ok(&format!(
-        "kubectl exec {web} -- sh -c 'echo hello >/tmp/index.html; cd /tmp; python3 -m http.server 8099 >/dev/null 2>&1 &' && \
-         kubectl port-forward pod/{web} 8098:8099 >/tmp/forward 2>&1 & \
-         for i in $(seq 100); do curl -sf http://127.0.0.1:8098/index.html && break; sleep 0.1; done; kill $!"
+        "kubectl port-forward pod/{web} 8098:8099 >/tmp/forward 2>&1 & \
+         for i in $(seq 600); do curl -sf http://127.0.0.1:8098/index.html && break; sleep 0.1; done; \
+         kill $!; cat /tmp/forward"
     ))?;
     assert!(forwarded.contains("hello"), "{forwarded}");
     desk.ok("kubectl delete configmap a --wait=true")?;
