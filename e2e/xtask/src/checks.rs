@@ -59,6 +59,10 @@ pub fn run(options: &Options) -> Result<()> {
     phases.run("install", || needs::install(&wanted, options.yes))?;
     phases.run("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     phases.run("licences", || licenses::check(options.full))?;
+    // Go takes as long as all of Rust: it builds beside it, and whoever wants it waits for it.
+    if is_root() {
+        std::thread::spawn(cluster::program::folder);
+    }
     phases.run("lints", || {
         cargo(
             &[
