@@ -212,7 +212,8 @@ fn unmodified_kubectl_works() -> Result<()> {
     ))?;
     assert!(copied.ends_with("through\n"), "{copied}");
     desk.ok(&format!(
-        "kubectl exec {web} -- sh -c 'cd /tmp; echo hello >index.html; python3 -m http.server 8099 >/dev/null 2>&1 &'"
+        "kubectl exec {web} -- sh -c 'cd /tmp; echo hello >index.html; python3 -m http.server 8099 >/dev/null 2>&1 & \\
+         for i in $(seq 600); do curl -sf http://127.0.0.1:8099/ >/dev/null && exit 0; sleep 0.1; done; exit 1'"
     ))?;
     let forwarded = desk.ok(&format!(
         "kubectl port-forward pod/{web} 8098:8099 >/tmp/forward 2>&1 & \

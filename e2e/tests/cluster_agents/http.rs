@@ -209,7 +209,13 @@ fn an_https_api_is_used_by_its_own_name_and_without_its_credential() -> Result<(
         &["https://pay.example/v1/customers/1"],
         &["https://api.databases/v1/customers/1"],
     ] {
-        let said = api.curl(&pod, words)?.ok()?;
+        let said = api.curl(&pod, words)?.ok();
+        let said = said.with_context(|| {
+            api.shop
+                .namespace
+                .logs(&pod, "chaperone")
+                .unwrap_or_default()
+        })?;
         let version = if words.contains(&"--http1.1") {
             "1.1"
         } else {
