@@ -363,7 +363,7 @@ const TARGETS: &[(&str, &str)] = &[
     ),
     (
         "kubernetes CA",
-        r#"{"kubernetes": {"server": "https://k.example", "ca": {"secret": {"name": "NAME", "key": "ca.crt"}}, "credential": {"serviceAccount": "Self"}}}"#,
+        r#"{"kubernetes": {"inCluster": true, "ca": {"secret": {"name": "NAME", "key": "ca.crt"}}, "credential": {"serviceAccount": "Self"}}}"#,
     ),
     (
         "ssh",
