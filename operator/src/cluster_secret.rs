@@ -125,3 +125,12 @@ impl<K: Clone> ClusterSecret<K> {
         }
     }
 }
+
+/// One with this entry.
+#[cfg(test)]
+pub(crate) fn secret(entry: &str, value: &[u8]) -> Secret {
+    Secret {
+        data: Some([(entry.to_owned(), ByteString(value.to_vec()))].into()),
+        ..Secret::default()
+    }
+}

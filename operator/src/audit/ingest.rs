@@ -14,15 +14,17 @@ use std::time::Duration;
 
 use chaperone_crds::audit_segment::MOST_ENTRIES;
 use chaperone_crds::audit_store::NAMESPACE;
-use chaperone_crds::{AuditEntry, AuditSegment, AuditSegmentSpec};
+use chaperone_crds::{AuditEntry, AuditEntryKind, AuditSegment, AuditSegmentSpec};
+use chaperone_evidence::audit::{LogKey, digest};
+use k8s_openapi::ByteString;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::BYTES_ANNOTATION;
 use super::metrics::AuditMetrics;
+use super::{BYTES_ANNOTATION, OPERATOR};
 
 /// Longest that an entry waits for others.
 const GATHER: Duration = Duration::from_secs(1);
@@ -264,6 +266,36 @@ fn resource(spec: AuditSegmentSpec) -> Option<AuditSegment> {
         .inspect_err(|_| tracing::error!("the system gives no random bytes"))
         .ok()?;
     named(format!("as-{}", hex::encode(random)), spec)
+}
+
+/// A segment under a name that holds one leaf of the operator's own, signed already. None where it
+/// cannot be written.
+pub(super) fn leaf(
+    name: String,
+    kind: AuditEntryKind,
+    key: &LogKey,
+    uid: &str,
+    number: u64,
+    data: Vec<u8>,
+) -> Option<AuditSegment> {
+    let entry = AuditEntry {
+        kind,
+        namespace: NAMESPACE.to_owned(),
+        pod: OPERATOR.to_owned(),
+        uid: uid.to_owned(),
+        store: hex::encode(key.public()),
+        number,
+        part: 0,
+        parts: 1,
+        digest: hex::encode(digest(&data)),
+        data: ByteString(data),
+    };
+    let spec = AuditSegmentSpec {
+        count: 1,
+        bytes: u32::try_from(entry.data.0.len()).unwrap_or(u32::MAX),
+        entries: vec![entry],
+    };
+    named(name, spec)
 }
 
 /// The segment under a name. None where it cannot be written.

@@ -79,19 +79,8 @@ fn key_of(secret: Secret) -> Result<LogKey, LogKeyError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    fn secret(entry: &str, value: &[u8]) -> Secret {
-        Secret {
-            data: Some(BTreeMap::from([(
-                entry.to_owned(),
-                ByteString(value.to_vec()),
-            )])),
-            ..Secret::default()
-        }
-    }
+    use crate::cluster_secret::secret;
 
     #[test]
     fn only_a_key_is_taken_for_one() {

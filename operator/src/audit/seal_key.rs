@@ -116,19 +116,8 @@ fn keys_of(secret: &Secret) -> Result<Vec<Identity>, SealKeyError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    fn secret(entry: &str, value: &[u8]) -> Secret {
-        Secret {
-            data: Some(BTreeMap::from([(
-                entry.to_owned(),
-                ByteString(value.to_vec()),
-            )])),
-            ..Secret::default()
-        }
-    }
+    use crate::cluster_secret::secret;
 
     #[test]
     fn a_new_key_is_the_last_and_the_others_stay() {

@@ -12,26 +12,24 @@ use std::sync::Arc;
 
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{
-    AuditEntry, AuditEntryKind, AuditSegment, AuditSegmentSpec, ConditionReason, UnsealRequest,
-    UnsealRequestSpec,
+    AuditEntryKind, AuditSegment, ConditionReason, UnsealRequest, UnsealRequestSpec,
 };
-use chaperone_evidence::audit::{FoundKeys, KeyFinder, LogKey, Unsealing, digest};
+use chaperone_evidence::audit::{FoundKeys, KeyFinder, LogKey, Unsealing};
 use chaperone_evidence::clock::SystemEntropy;
 use chaperone_evidence::seal::encrypt;
 use chaperone_evidence::{Keyring, Recipient, SessionId};
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use kube::core::DeserializeGuard;
 use tokio::sync::Mutex;
 
+use super::Audit;
 use super::api::{ApiError, in_time};
 use super::entry::sound;
 use super::ingest;
 use super::log_key::{LogKeyError, LogKeys};
 use super::seal_key::{SealKeyError, SealKeys};
-use super::{Audit, OPERATOR};
 use crate::context::Context;
 
 /// Segments that are read at once; each has up to 1.2 MiB.
@@ -238,25 +236,16 @@ async fn record(
     let data = wanted.sign(key).ok_or(UnsealError::Leaf(
         "it is too long, or the log key signs nothing",
     ))?;
-    let entry = AuditEntry {
-        kind: AuditEntryKind::Unseal,
-        namespace: NAMESPACE.to_owned(),
-        pod: OPERATOR.to_owned(),
-        uid: wanted.uid.clone(),
-        store: hex::encode(key.public()),
-        number: 0,
-        part: 0,
-        parts: 1,
-        digest: hex::encode(digest(&data)),
-        data: ByteString(data),
-    };
-    let spec = AuditSegmentSpec {
-        count: 1,
-        bytes: u32::try_from(entry.data.0.len()).unwrap_or(u32::MAX),
-        entries: vec![entry],
-    };
     let name = format!("us-{}", wanted.uid);
-    let made = ingest::named(name.clone(), spec).ok_or(UnsealError::Leaf("it is no JSON"))?;
+    let made = ingest::leaf(
+        name.clone(),
+        AuditEntryKind::Unseal,
+        key,
+        &wanted.uid,
+        0,
+        data,
+    )
+    .ok_or(UnsealError::Leaf("it is no JSON"))?;
     let api: Api<AuditSegment> = Api::namespaced(context.client.clone(), NAMESPACE);
     match in_time(api.create(&PostParams::default(), &made)).await {
         Ok(_) => Ok((name, wanted.clone())),

@@ -3,21 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use chaperone_crds::audit_store::NAMESPACE;
-use chaperone_crds::{
-    AuditCheckpointSpec, AuditEntry, AuditEntryKind, AuditHold, AuditSegmentSpec, AuditStoreSpec,
-};
+use chaperone_crds::{AuditCheckpointSpec, AuditEntryKind, AuditHold, AuditStoreSpec};
 use chaperone_evidence::SessionId;
 use chaperone_evidence::audit::{At, Cut, Hold, Tombstone, digest};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::super::api::in_time;
 use super::super::checkpoint;
 use super::super::entry::sound;
-use super::super::{OPERATOR, ingest};
+use super::super::ingest;
 use super::{Known, Retention, RetentionError, name_of, number_of};
 
 /// Share of the quota, in percent, below which nothing more goes.
@@ -217,26 +214,16 @@ impl Retention<'_> {
         let data = tombstone
             .sign(&key)
             .ok_or_else(|| wrong("the log key signed no tombstone"))?;
-        let entry = AuditEntry {
-            kind: AuditEntryKind::Tombstone,
-            namespace: NAMESPACE.to_owned(),
-            pod: OPERATOR.to_owned(),
-            uid: UID.to_owned(),
-            store: hex::encode(key.public()),
-            number: tombstone.number,
-            part: 0,
-            parts: 1,
-            digest: hex::encode(digest(&data)),
-            data: ByteString(data),
-        };
-        let spec = AuditSegmentSpec {
-            count: 1,
-            bytes: u32::try_from(entry.data.0.len()).unwrap_or(u32::MAX),
-            entries: vec![entry],
-        };
         let name = name_of(tombstone.number);
-        let made = ingest::named(name.clone(), spec)
-            .ok_or_else(|| wrong("the tombstone cannot be written"))?;
+        let made = ingest::leaf(
+            name.clone(),
+            AuditEntryKind::Tombstone,
+            &key,
+            UID,
+            tombstone.number,
+            data,
+        )
+        .ok_or_else(|| wrong("the tombstone cannot be written"))?;
         let api: Api<chaperone_crds::AuditSegment> =
             Api::namespaced(self.context.client.clone(), NAMESPACE);
         // Where there is one of that name, another leader made it: the round begins anew.
