@@ -5,7 +5,7 @@
 //!
 //! For people only: nothing is decided on what this makes of the bytes.
 
-use chaperone_http::websocket::Frames;
+use chaperone_kube::channels::ChannelFrames;
 
 use crate::output::escape_line;
 
@@ -21,9 +21,7 @@ pub(crate) struct Reader {
     chunked: bool,
     /// It says that frames follow.
     upgrade: bool,
-    frames: Frames,
-    /// Of the message that is read.
-    channel: Option<u8>,
+    frames: ChannelFrames,
 }
 
 /// A piece of one direction.
@@ -102,21 +100,9 @@ impl Reader {
     }
 
     fn frames(&mut self, bytes: &[u8], parts: &mut Vec<Part>) {
-        let channel = &mut self.channel;
         let read = self.frames.read(bytes, &mut Vec::new(), &mut |piece| {
-            let mut data = piece.data;
-            if piece.first {
-                *channel = None;
-            }
-            if channel.is_none() {
-                let Some((first, rest)) = data.split_first() else {
-                    return;
-                };
-                *channel = Some(*first);
-                data = rest;
-            }
-            if let Some(channel) = channel.filter(|_| !data.is_empty()) {
-                parts.push(Part::Channel(channel, data.to_vec()));
+            if !piece.data.is_empty() {
+                parts.push(Part::Channel(piece.channel, piece.data.to_vec()));
             }
         });
         if read.is_err() {

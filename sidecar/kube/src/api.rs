@@ -39,12 +39,7 @@ impl KubernetesApi {
         if refused.len() >= REMEMBERED {
             refused.pop_front();
         }
-        let mut message = denial.message.clone();
-        if let Some(hint) = &denial.hint {
-            message.push_str("; ");
-            message.push_str(hint);
-        }
-        let unfit = Unfit::new(denial.reason, message);
+        let unfit = Unfit::new(denial.reason, status::words(denial));
         refused.push_back((Instant::now(), command.to_owned(), unfit));
     }
 

@@ -11,14 +11,68 @@ const ERROR: u8 = 3;
 /// Longest word on how it ended that is kept, in bytes.
 const MAX_KEPT: usize = 4096;
 
+/// One direction, by channel.
+#[derive(Debug, Default)]
+pub struct ChannelFrames {
+    frames: Frames,
+    /// Of the message that is read.
+    channel: Option<u8>,
+}
+
+/// A piece of what a channel carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelPiece<'a> {
+    /// Which.
+    pub channel: u8,
+    /// It begins a message.
+    pub first: bool,
+    /// Without the channel's byte.
+    pub data: &'a [u8],
+    /// The message ends with it.
+    pub last: bool,
+}
+
+impl ChannelFrames {
+    /// Takes bytes, appends the same frames unmasked to `out`, and gives pieces of messages. A
+    /// message without a byte has no channel, and is left out.
+    ///
+    /// # Errors
+    /// [`NotWebSocket`].
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        piece: &mut dyn FnMut(ChannelPiece<'_>),
+    ) -> Result<(), NotWebSocket> {
+        let channel = &mut self.channel;
+        self.frames.read(bytes, out, &mut |part| {
+            if part.first {
+                *channel = None;
+            }
+            let begun = channel.is_none();
+            let (known, data) = match (*channel, part.data) {
+                (Some(known), data) => (known, data),
+                (None, [first, rest @ ..]) => (*first, rest),
+                (None, []) => return,
+            };
+            *channel = Some(known);
+            piece(ChannelPiece {
+                channel: known,
+                first: begun,
+                data,
+                last: part.last,
+            });
+        })
+    }
+}
+
 /// Both directions.
 #[derive(Debug, Default)]
 pub struct Channels {
     up: Frames,
-    down: Frames,
+    down: ChannelFrames,
     /// Messages have channels; what is tunnelled through port-forward has none.
     plain: bool,
-    channel: Option<u8>,
     kept: Vec<u8>,
     ended: Option<(String, bool)>,
 }
@@ -45,32 +99,19 @@ impl Messages for Channels {
         let Channels {
             down,
             plain,
-            channel,
             kept,
             ended,
             ..
         } = self;
         down.read(bytes, &mut out, &mut |piece| {
-            if *plain {
+            if *plain || piece.channel != ERROR {
                 return;
             }
-            let mut data = piece.data;
             if piece.first {
-                *channel = None;
-            }
-            if channel.is_none() {
-                let Some((first, rest)) = data.split_first() else {
-                    return;
-                };
-                *channel = Some(*first);
-                data = rest;
                 kept.clear();
             }
-            if *channel != Some(ERROR) {
-                return;
-            }
-            let room = MAX_KEPT.saturating_sub(kept.len());
-            kept.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+            let room = MAX_KEPT.saturating_sub(kept.len()).min(piece.data.len());
+            kept.extend_from_slice(piece.data.get(..room).unwrap_or_default());
             if piece.last {
                 *ended = outcome(kept).or_else(|| ended.take());
             }

@@ -30,14 +30,18 @@ fn word(status: StatusCode) -> &'static str {
     }
 }
 
+/// What is said of a denial, and what to do about it.
+pub(crate) fn words(denial: &Denial) -> String {
+    match &denial.hint {
+        Some(hint) => format!("{}; {hint}", denial.message),
+        None => denial.message.clone(),
+    }
+}
+
 /// The answer. The product's own reason is the first of the causes.
 pub fn answer(denial: &Denial, about: &About, request: Option<&ApiRequest>) -> Response<Body> {
     let status = code(denial.reason);
-    let mut message = format!("{}: {}", denial.reason, denial.message);
-    if let Some(hint) = &denial.hint {
-        message.push_str("; ");
-        message.push_str(hint);
-    }
+    let message = format!("{}: {}", denial.reason, words(denial));
     let cause = |reason: &str, message: &str| json!({"reason": reason, "message": message});
     let mut causes = vec![cause(denial.reason.as_str(), &denial.message)];
     if let Some(session) = &about.session {

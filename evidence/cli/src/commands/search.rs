@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Answer;
 use super::entries::{Entries, Told};
-use super::select::{begun_as, named, open, within};
+use super::select::{begun_as, named, opened, within};
 use super::show::verdict_tone;
 use super::transcript::Entry;
 use super::views::StatementView;
@@ -59,8 +59,7 @@ pub(crate) fn run(
             .transpose()?,
         relation: args.relation.as_deref().map(glob).transpose()?,
     };
-    let mut evidence = source.evidence()?;
-    open(source, &mut evidence, &[], &args.filter, namespace)?;
+    let evidence = opened(source, &[], &args.filter, namespace)?;
     let mut progress = Some(Progress::start("searching"));
     let limit = args.limit.map_or(u64::MAX, u64::from);
     let mut hits = Hits::new(args.format.output, output);

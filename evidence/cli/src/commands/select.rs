@@ -156,17 +156,17 @@ pub(crate) fn selected(
         && filter.until.is_none_or(|until| began < until)
 }
 
-/// Opens what is sealed of the sessions that are named, or of all that may be selected. What cannot be
-/// opened is complained about, and left out by who reads.
-pub(crate) fn open(
+/// The evidence, with what is sealed opened of the sessions that are named, or of all that may be
+/// selected. What cannot be opened is complained about, and left out by who reads.
+pub(crate) fn opened(
     source: &Source,
-    evidence: &mut Evidence,
     names: &[String],
     filter: &SessionFilter,
     namespace: Option<&str>,
-) -> Result<(), CliError> {
+) -> Result<Evidence, CliError> {
+    let mut evidence = source.evidence()?;
     if !source.opens() {
-        return Ok(());
+        return Ok(evidence);
     }
     let mut sealed = Vec::new();
     let mut take = |found: Found| {
@@ -184,13 +184,11 @@ pub(crate) fn open(
             take(evidence.session(name)?);
         }
     }
-    match source.open(evidence, &sealed) {
-        Err(error @ (CliError::Cluster { .. } | CliError::Refused { .. })) => {
-            complain(&error);
-            Ok(())
-        }
-        opened => opened,
+    match source.open(&mut evidence, &sealed) {
+        Err(error @ (CliError::Cluster { .. } | CliError::Refused { .. })) => complain(&error),
+        opened => opened?,
     }
+    Ok(evidence)
 }
 
 /// Whether a session that is sealed may turn out to be one that is asked for.

@@ -12,7 +12,7 @@ use super::save;
 use crate::archive;
 use crate::cli::ExportArgs;
 use crate::commands::Answer;
-use crate::commands::select::{open, selected};
+use crate::commands::select::{opened, selected};
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
 use crate::progress::Progress;
@@ -35,14 +35,7 @@ pub(crate) fn run(
             "a bundle is no text: name a file with --to, or redirect the output".to_owned(),
         ));
     }
-    let mut evidence = source.evidence()?;
-    open(
-        source,
-        &mut evidence,
-        &args.sessions,
-        &args.filter,
-        namespace,
-    )?;
+    let mut evidence = opened(source, &args.sessions, &args.filter, namespace)?;
     let found = wanted(&evidence, args, namespace)?;
     if found.is_empty() {
         note("no session matches");

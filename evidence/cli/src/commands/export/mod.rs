@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::Answer;
-use super::select::{Selection, open};
+use super::select::{Selection, opened};
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::output::{Output, counted, note};
@@ -29,14 +29,7 @@ pub(crate) fn run(
     if args.format == ExportFormat::Bundle {
         return bundle::run(source, args, namespace, output);
     }
-    let mut evidence = source.evidence()?;
-    open(
-        source,
-        &mut evidence,
-        &args.sessions,
-        &args.filter,
-        namespace,
-    )?;
+    let evidence = opened(source, &args.sessions, &args.filter, namespace)?;
     let selection = Selection::of(&evidence, &args.sessions, &args.filter, namespace)?;
     if selection.len() == 0 {
         note("no session matches");

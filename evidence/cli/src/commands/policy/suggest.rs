@@ -19,7 +19,7 @@ use crate::cli::{Format, FormatArgs, PolicySuggestArgs, PolicyTestArgs};
 use crate::commands::Answer;
 use crate::commands::entries::{Entries, Told};
 use crate::commands::explain::covering;
-use crate::commands::select::{Selection, open, within};
+use crate::commands::select::{Selection, opened, within};
 use crate::commands::transcript::Entry;
 use crate::commands::views::StatementView;
 use crate::commands::why::NewPolicy;
@@ -63,14 +63,7 @@ pub(crate) fn suggest(
     namespace: Option<&str>,
     output: &mut Output,
 ) -> Result<Answer, CliError> {
-    let mut evidence = source.evidence()?;
-    open(
-        source,
-        &mut evidence,
-        &args.sessions,
-        &args.filter,
-        namespace,
-    )?;
+    let evidence = opened(source, &args.sessions, &args.filter, namespace)?;
     let progress = Progress::start("reading what was observed");
     let selection = Selection::of(&evidence, &args.sessions, &args.filter, namespace)?;
     let mut observed: BTreeMap<(String, String), Observed> = BTreeMap::new();

@@ -22,7 +22,7 @@ use self::facts::Facts;
 use self::frameworks::Control;
 use super::Answer;
 use super::key::trusted_key;
-use super::select::{Selection, open};
+use super::select::{Selection, opened};
 use super::verify::{Verified, verified};
 use crate::cli::{ReportArgs, ReportFormat};
 use crate::error::CliError;
@@ -55,8 +55,7 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<Answer, CliError> {
     let key = args.key.as_deref().map(trusted_key).transpose()?;
-    let mut evidence = source.evidence()?;
-    open(source, &mut evidence, &[], &args.filter, namespace)?;
+    let evidence = opened(source, &[], &args.filter, namespace)?;
     let progress = Progress::start("reading the evidence");
     let read =
         Selection::of(&evidence, &[], &args.filter, namespace).and_then(
