@@ -306,6 +306,19 @@ impl Shop {
         })
     }
 
+    /// What an Event with this reason on a Deployment says, once there is one.
+    pub fn event(&self, deployment: &str, reason: &str) -> Result<String> {
+        let field = format!(
+            "involvedObject.kind=Deployment,involvedObject.name={deployment},reason={reason}"
+        );
+        self.namespace.until("an Event on the Deployment", || {
+            let words = ["events", "--field-selector", &field];
+            let events = self.namespace.kubectl().json(&words)?;
+            let message = events.pointer("/items/0/message").and_then(Value::as_str);
+            Ok(message.map(str::to_owned))
+        })
+    }
+
     /// A person of group `dba`, who may approve.
     pub fn approver(&self, name: &str) -> Kubectl {
         Kubectl::admin()

@@ -5,7 +5,6 @@ use chaperone_e2e::clients::Transcript;
 use chaperone_e2e::cluster::auditor::{plugin, verified};
 use chaperone_e2e::cluster::chaperone::{DATABASES, RAW, Shop, operator_logs};
 use chaperone_e2e::cluster::{Kubectl, image, unavailable};
-use chaperone_e2e::{DEADLINE, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 use xtask::image::ready_made::{NGINX, ReadyMade};
@@ -254,14 +253,7 @@ fn an_https_api_is_used_by_its_own_name_and_without_its_credential() -> Result<(
         .map_or("", |(body, _)| body);
     let problem: Value = serde_json::from_str(problem).with_context(|| denied.clone())?;
     let session = problem["session"].as_str().context("no session is named")?;
-    let note = wait_for("an Event on the Deployment", DEADLINE, || {
-        let events = namespace.kubectl().json(&[
-            "events",
-            "--field-selector",
-            "involvedObject.kind=Deployment,involvedObject.name=report,reason=NotCovered",
-        ])?;
-        Ok(events["items"][0]["message"].as_str().map(str::to_owned))
-    })?;
+    let note = api.shop.event("report", "NotCovered")?;
     ensure!(note.contains(&pod), "{note}");
 
     // The target is the Connection's, encrypted as its URL says.

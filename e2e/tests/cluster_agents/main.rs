@@ -9,11 +9,11 @@
 mod http;
 
 use anyhow::{Context, Result, ensure};
+use chaperone_e2e::clients;
 use chaperone_e2e::cluster::chaperone::{
     HOST, READ, SYSTEM, Shop, assert_masked, operator_logs, upgrade,
 };
 use chaperone_e2e::cluster::{Kubectl, shared, unavailable};
-use chaperone_e2e::{DEADLINE, clients, wait_for};
 use serde_json::Value;
 
 fn containers(pod: &Value, of: &str) -> Vec<String> {
@@ -52,14 +52,7 @@ fn annotating_a_deployment_puts_the_sidecar_on_the_path() -> Result<()> {
     let denied = shop.psql(&pod, "DROP TABLE orders")?;
     assert!(denied.err.contains("NotCovered"), "{}", denied.all());
     // Whoever looks at the Deployment sees it, without what the command said.
-    let note = wait_for("an Event on the Deployment", DEADLINE, || {
-        let events = shop.namespace.kubectl().json(&[
-            "events",
-            "--field-selector",
-            "involvedObject.kind=Deployment,involvedObject.name=report,reason=NotCovered",
-        ])?;
-        Ok(events["items"][0]["message"].as_str().map(str::to_owned))
-    })?;
+    let note = shop.event("report", "NotCovered")?;
     assert!(
         note.contains("a command denied: SchemaDestroy") && note.contains(&pod),
         "{note}"

@@ -106,39 +106,12 @@ impl<'a> Served<'a> {
         }
     }
 
-    /// How the target proves who it is, by whose certificates, and the field that says so.
-    fn tls(self) -> (TlsMode, Option<&'a CaSource>, &'static str) {
+    /// How the target proves who it is, and the field that says so.
+    fn tls(self) -> (TlsMode, &'static str) {
         match self {
-            Served::Postgres(target) => {
-                (target.tls.mode, target.tls.ca.as_ref(), "spec.postgres.tls")
-            }
-            Served::Http(target) => (target.tls.mode, target.tls.ca.as_ref(), "spec.http.tls"),
-            Served::Kubernetes(target) => {
-                (TlsMode::VerifyFull, target.ca.as_ref(), "spec.kubernetes")
-            }
-        }
-    }
-
-    /// Whose certificates are accepted.
-    pub fn ca(self) -> Option<&'a CaSource> {
-        self.tls().1
-    }
-
-    /// The Secret with the credential, and the field that names it.
-    pub fn secret(self) -> Option<(&'a str, &'static str)> {
-        match self {
-            Served::Postgres(target) => Some((
-                &target.credential.secret.name,
-                "spec.postgres.credential.secret.name",
-            )),
-            Served::Http(target) => {
-                let credential = target.credential.as_ref()?;
-                Some((&credential.secret.name, "spec.http.credential.secret.name"))
-            }
-            Served::Kubernetes(target) => {
-                let secret = target.credential.secret.as_ref()?;
-                Some((&secret.name, "spec.kubernetes.credential.secret.name"))
-            }
+            Served::Postgres(target) => (target.tls.mode, "spec.postgres.tls"),
+            Served::Http(target) => (target.tls.mode, "spec.http.tls"),
+            Served::Kubernetes(_) => (TlsMode::VerifyFull, "spec.kubernetes"),
         }
     }
 }
@@ -167,15 +140,6 @@ impl std::fmt::Debug for Resolved<'_> {
     }
 }
 
-/// Names of the API server's Service inside of its cluster (Kubernetes, Accessing the API from a
-/// Pod).
-const IN_CLUSTER_NAMES: [&str; 4] = [
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-];
-
 /// What keeps a Connection from being served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -195,7 +159,7 @@ impl Resolved<'_> {
     pub fn endpoint(&self) -> Result<Endpoint, Unusable> {
         let settings = self.tls();
         let client = TlsClient::new(&settings)
-            .map_err(|error| unusable(self.target.tls().2, error.to_string()))?;
+            .map_err(|error| unusable(self.target.tls().1, error.to_string()))?;
         let upstream = match self.target {
             Served::Postgres(target) => self.postgres(target, client, &settings)?,
             Served::Http(target) => self.http(target, client)?,
@@ -311,12 +275,12 @@ impl Resolved<'_> {
             path: "spec.kubernetes.server",
             message: "is no URL of a host and a port".to_owned(),
         })?;
-        let token = self.credential.get("token").map(|token| token.trim_ascii());
+        let token = self.credential.get("token");
         let credential = match (token, &target.credential.service_account, &self.own_token) {
-            (Some(token), ..) => Some(
-                http::header("authorization", &[b"Bearer ", token].concat())
-                    .ok_or_else(|| missing("its token holds what no field may"))?,
-            ),
+            (Some(token), ..) => {
+                let header = http::token(token);
+                Some(header.ok_or_else(|| missing("its token holds what no field may"))?)
+            }
             (None, Some(_), Some(path)) => Some(http::token_file(path.clone())),
             (None, Some(_), None) => {
                 return Err(Unusable {
@@ -338,10 +302,7 @@ impl Resolved<'_> {
                 port: origin.port,
                 secure: true,
                 prefix: "/".to_owned(),
-                hosts: match target.in_cluster {
-                    true => IN_CLUSTER_NAMES.map(str::to_owned).to_vec(),
-                    false => Vec::new(),
-                },
+                hosts: Vec::new(),
                 tls,
             },
             credential,
@@ -430,13 +391,14 @@ pub fn endpoint(
     };
     let port = chaperone_manifests::listen_port(connection)?;
     let none = SecretValues::new();
-    let secret = match target.secret() {
+    let spec = &connection.value.spec;
+    let secret = match spec.secret() {
         Some((name, path)) => secret(connection, name, path, manifests)?,
         None => &none,
     };
-    let ca = match target.ca() {
+    let ca = match spec.ca() {
         None => None,
-        Some(source) => Some(ca(connection, source, target.tls().2, manifests)?),
+        Some((source, path)) => Some(ca(connection, source, path, manifests)?),
     };
     let resolved = Resolved {
         name: connection.qualified_name(),
@@ -510,14 +472,14 @@ fn secret<'a>(
 fn ca(
     connection: &Located<Connection>,
     source: &CaSource,
-    tls: &str,
+    path: &str,
     manifests: &Manifests,
 ) -> Result<Vec<u8>, Problem> {
     let (kind, reference) = match (&source.config_map, &source.secret) {
         (Some(reference), _) => ("ConfigMap", reference),
         (None, Some(reference)) => ("Secret", reference),
         (None, None) => {
-            return Err(connection.problem(&format!("{tls}.ca"), "name one of configMap, secret"));
+            return Err(connection.problem(path, "name one of configMap, secret"));
         }
     };
     let at = (connection.namespace.clone(), reference.name.clone());
@@ -537,7 +499,7 @@ fn ca(
     found.ok_or_else(|| {
         connection.problem_because(
             ConditionReason::RefNotFound,
-            &format!("{tls}.ca"),
+            path,
             format!(
                 "there is no {kind} {:?} with key {:?}",
                 reference.name, reference.key

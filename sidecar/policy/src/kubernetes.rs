@@ -49,17 +49,14 @@ pub enum ApiObject {
 impl std::fmt::Display for ApiObject {
     /// `deployments/scale.apps web in shop`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ApiObject::Resource {
-            group,
-            resource,
-            namespace,
-            name,
-        } = self
-        else {
-            let ApiObject::Path(path) = self else {
-                return Ok(());
-            };
-            return f.write_str(path);
+        let (group, resource, namespace, name) = match self {
+            ApiObject::Path(path) => return f.write_str(path),
+            ApiObject::Resource {
+                group,
+                resource,
+                namespace,
+                name,
+            } => (group, resource, namespace, name),
         };
         f.write_str(resource)?;
         if !group.is_empty() {

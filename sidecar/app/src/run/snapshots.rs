@@ -118,7 +118,7 @@ fn usable(
         own_token: Some(Path::new(TOKEN_PATH).join(API_TOKEN)),
     };
     // A CA that is named and was not sent must not turn into the public roots.
-    if target.ca().is_some() && connection.ca.is_none() {
+    if spec.ca().is_some() && connection.ca.is_none() {
         return Err(Suspension {
             reason: Reason::RefNotFound,
             message: format!("the CA of Connection {} was not found", listen.connection),

@@ -80,20 +80,28 @@ pub enum Value {
 
 impl Value {
     async fn read(&self) -> Result<HeaderValue, ServerError> {
-        let bytes = match self {
-            Value::Held(secret) => secret.clone(),
+        let value = match self {
+            Value::Held(secret) => HeaderValue::from_bytes(secret.expose()),
             Value::TokenFile(path) => {
                 let token = tokio::fs::read(path).await.map(Secret::new);
                 let token = token.map_err(|_| ServerError::Credential)?;
-                let token = token.expose().trim_ascii();
-                Secret::new([b"Bearer ", token].concat())
+                HeaderValue::from_bytes(bearer(token.expose()).expose())
             }
         };
-        let mut value =
-            HeaderValue::from_bytes(bytes.expose()).map_err(|_| ServerError::Credential)?;
+        let mut value = value.map_err(|_| ServerError::Credential)?;
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// What says in a field that this token is presented (RFC 6750, section 2.1).
+fn bearer(token: &[u8]) -> Secret {
+    Secret::new([b"Bearer ", token.trim_ascii()].concat())
+}
+
+/// A bearer token; `None` where it is none.
+pub fn token(token: &[u8]) -> Option<Credential> {
+    header(AUTHORIZATION.as_str(), bearer(token).expose())
 }
 
 /// The pod's own token, read for each request.

@@ -37,7 +37,11 @@ impl Masks {
         Masks {
             policy: policy.clone(),
             masking: of(policy.masking()),
-            record_masking: of(policy.record_masking()),
+            // Elsewhere the record is masked as the answer is.
+            record_masking: match policy.is_observing() {
+                true => of(policy.record_masking()),
+                false => None,
+            },
             masker: Arc::clone(&connection.masker),
             live: detectors(policy.masking()),
             recorded: detectors(policy.record_masking()),
@@ -49,8 +53,11 @@ impl Masks {
     }
 
     fn record_masking(&self) -> &Masking {
-        let own = self.record_masking.as_ref();
-        own.unwrap_or(self.policy.record_masking())
+        match (self.policy.is_observing(), &self.record_masking) {
+            (true, Some(own)) => own,
+            (true, None) => self.policy.record_masking(),
+            (false, _) => self.masking(),
+        }
     }
 
     /// The agent gets something masked, or the record does.
