@@ -344,9 +344,24 @@ fn recorded(api: &Api, pod: &str, denied: &str) -> Result<()> {
             .collect();
         Ok((whole.len() >= 10).then_some(whole))
     })?;
-    // The masked read, which came first; the last request, which waits; and the one that was denied.
+    // What comes last is in the log last, however many came before.
+    let waiting = namespace.until("the request that waits in the log", || {
+        let words = [
+            "search",
+            "refunds",
+            "--connection",
+            &connection,
+            "-o",
+            "json",
+        ];
+        let found: Value = serde_json::from_str(&plugin(&words)?.out).unwrap_or_default();
+        let last = found.as_array().and_then(|found| found.last());
+        let session = last.and_then(|hit| hit["session"].as_str());
+        Ok(session.map(str::to_owned))
+    })?;
+    // The masked read, which came first; a request that waits; and the one that was denied.
     let mut shown = plugin(&["show", denied])?.ok()?;
-    for session in [sessions.first(), sessions.last()].into_iter().flatten() {
+    for session in [sessions.first(), Some(&waiting)].into_iter().flatten() {
         shown.push_str(&plugin(&["show", session])?.ok()?);
         shown.push_str(&plugin(&["replay", session, "--raw", "server"])?.all());
     }
