@@ -28,8 +28,21 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 ADDRESS, PORT, CERTIFICATE, KEY, FOLDER = sys.argv[1:]
-RECEIVED = open(os.path.join(FOLDER, "received"), "a", encoding="utf-8")
-ATTEMPTS = open(os.path.join(FOLDER, "attempts"), "a", encoding="utf-8")
+
+
+def opened(name):
+    """To append to. What a kill left half written was never answered, so it is not kept."""
+    path = os.path.join(FOLDER, name)
+    try:
+        with open(path, "rb") as file:
+            os.truncate(path, file.read().rfind(b"\n") + 1)
+    except FileNotFoundError:
+        pass
+    return open(path, "a", encoding="utf-8")
+
+
+RECEIVED = opened("received")
+ATTEMPTS = opened("attempts")
 LOCK = threading.Lock()
 
 
