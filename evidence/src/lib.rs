@@ -56,9 +56,10 @@ pub use read::{
     replay, show,
 };
 pub use record::{
-    Approval, ApprovalEvent, AttachId, ClientClass, DecisionRecord, EndCause, Finding, Gap, Intent,
-    IntentRecord, Masked, Outcome, OutcomeStatus, Phase, PolicyChanged, Record, SessionEnd,
-    SessionId, SessionStart, SessionStarted, Stream, Totals, WouldBe,
+    Approval, ApprovalEvent, AsIntent, AttachId, ClientClass, DecisionRecord, DecisionView,
+    EndCause, Finding, Gap, Intent, IntentRecord, IntentView, Masked, Outcome, OutcomeStatus,
+    Phase, PolicyChanged, Record, SessionEnd, SessionId, SessionStart, SessionStarted, Stream,
+    Totals, WouldBe,
 };
 pub use recorder::{Part, Permit, PermitClass, Recorder, SessionRecorder, Staged, Stats};
 pub use scan::{Origin, Scan, Scanned, Summaries, recent, scan, summaries};

@@ -3,11 +3,13 @@
 //! The bytes of each kind are in FORMAT.md; nothing here does I/O. Texts
 //! in these types are already masked: a raw sensitive value never reaches this crate.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
-use chaperone_policy::{Decision, Durability, Reason, Verdict};
+use chaperone_policy::{Access, Decision, Durability, Reason, Verdict};
 
 /// Longest frame a writer makes and a reader takes, in bytes.
 pub const MAX_FRAME: usize = 4 * 1024 * 1024;
@@ -105,26 +107,6 @@ pub struct WouldBe {
     pub rule: String,
 }
 
-impl From<&Decision> for DecisionRecord {
-    fn from(decision: &Decision) -> DecisionRecord {
-        let rule = decision.rule.clone();
-        let (policy, name, generation, digest) = rule
-            .map(|r| (r.policy, r.rule, r.generation, r.digest))
-            .unwrap_or_default();
-        DecisionRecord {
-            verdict: decision.verdict,
-            reason: decision.reason,
-            policy,
-            rule: name,
-            generation,
-            rule_digest: digest,
-            access: decision.access.as_ref().map(ToString::to_string),
-            approval: None,
-            would_be: decision.dry_run.as_deref().map(WouldBe::from),
-        }
-    }
-}
-
 impl From<&Decision> for WouldBe {
     fn from(decision: &Decision) -> WouldBe {
         let (policy, rule) = decision
@@ -160,6 +142,124 @@ pub struct Intent {
     pub decision: DecisionRecord,
     /// Sequence of the intent this one continues (Execute → Bind → Prepare).
     pub refers_to: Option<u64>,
+}
+
+/// An intent as it is written, borrowed from where it was made, so that nothing is copied on its way
+/// into a record; `S` is what shows an access.
+#[derive(Debug)]
+pub struct IntentView<'a, S> {
+    /// As in [`Intent`].
+    pub phase: Phase,
+    /// As in [`Intent`].
+    pub summary: &'a str,
+    /// As in [`Intent`].
+    pub accesses: &'a [S],
+    /// As in [`Intent`].
+    pub command: &'a str,
+    /// As in [`Intent`].
+    pub parameters: &'a [Option<String>],
+    /// As in [`Intent`].
+    pub digest: [u8; 32],
+    /// As in [`Intent`].
+    pub decision: DecisionView<'a, S>,
+    /// As in [`Intent`].
+    pub refers_to: Option<u64>,
+}
+
+/// A [`DecisionRecord`] as it is written.
+#[derive(Debug)]
+pub struct DecisionView<'a, S> {
+    /// As in [`DecisionRecord`].
+    pub verdict: Verdict,
+    /// As in [`DecisionRecord`].
+    pub reason: Reason,
+    /// As in [`DecisionRecord`].
+    pub policy: &'a str,
+    /// As in [`DecisionRecord`].
+    pub rule: &'a str,
+    /// As in [`DecisionRecord`].
+    pub generation: i64,
+    /// As in [`DecisionRecord`].
+    pub rule_digest: &'a str,
+    /// As in [`DecisionRecord`].
+    pub access: Option<&'a S>,
+    /// As in [`DecisionRecord`].
+    pub approval: Option<&'a str>,
+    /// As in [`DecisionRecord`].
+    pub would_be: Option<Cow<'a, WouldBe>>,
+}
+
+/// What can be recorded as an intent.
+pub trait AsIntent {
+    /// What shows an access.
+    type Shown: Display;
+
+    /// The intent.
+    fn as_intent(&self) -> IntentView<'_, Self::Shown>;
+}
+
+impl AsIntent for Intent {
+    type Shown = String;
+
+    fn as_intent(&self) -> IntentView<'_, String> {
+        let decision = &self.decision;
+        IntentView {
+            phase: self.phase,
+            summary: &self.summary,
+            accesses: &self.accesses,
+            command: &self.command,
+            parameters: &self.parameters,
+            digest: self.digest,
+            decision: DecisionView {
+                verdict: decision.verdict,
+                reason: decision.reason,
+                policy: &decision.policy,
+                rule: &decision.rule,
+                generation: decision.generation,
+                rule_digest: &decision.rule_digest,
+                access: decision.access.as_ref(),
+                approval: decision.approval.as_deref(),
+                would_be: decision.would_be.as_ref().map(Cow::Borrowed),
+            },
+            refers_to: self.refers_to,
+        }
+    }
+}
+
+impl<S: Display> AsIntent for IntentView<'_, S> {
+    type Shown = S;
+
+    fn as_intent(&self) -> IntentView<'_, S> {
+        let would_be = self.decision.would_be.as_deref();
+        IntentView {
+            decision: DecisionView {
+                would_be: would_be.map(Cow::Borrowed),
+                ..self.decision
+            },
+            ..*self
+        }
+    }
+}
+
+impl<'a> DecisionView<'a, Access> {
+    /// A decision, redeemed by the grant of this ApprovalRequest if there is one.
+    pub fn new(decision: &'a Decision, approval: Option<&'a str>) -> DecisionView<'a, Access> {
+        let rule = decision.rule.as_ref();
+        DecisionView {
+            verdict: decision.verdict,
+            reason: decision.reason,
+            policy: rule.map_or("", |rule| &rule.policy),
+            rule: rule.map_or("", |rule| &rule.rule),
+            generation: rule.map_or(0, |rule| rule.generation),
+            rule_digest: rule.map_or("", |rule| &rule.digest),
+            access: decision.access.as_ref(),
+            approval,
+            would_be: decision
+                .dry_run
+                .as_deref()
+                .map(|would_be| Cow::Owned(WouldBe::from(would_be))),
+        }
+    }
 }
 
 /// Why stream bytes of the client are here.

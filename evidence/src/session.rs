@@ -14,8 +14,8 @@ use crate::engine::{Engine, Room, lock};
 use crate::error::RecordError;
 use crate::frame::{self, Hash, Header};
 use crate::record::{
-    Approval, ApprovalEvent, ClientClass, EndCause, Finding, Gap, Intent, MAX_STREAM, Masked,
-    Outcome, OutcomeStatus, PolicyChanged, Record, SessionEnd, SessionId, Totals,
+    Approval, ApprovalEvent, AsIntent, ClientClass, EndCause, Finding, Gap, IntentView, MAX_STREAM,
+    Masked, Outcome, OutcomeStatus, PolicyChanged, Record, SessionEnd, SessionId, Totals,
 };
 use crate::recorder::Recorder;
 use crate::spool::{BATCH_HEADER, Batch, FILE_HEADER};
@@ -176,7 +176,7 @@ impl SessionRecorder {
     /// recorded as Granted in this session. Dropping the future keeps the records.
     pub async fn intent(
         &mut self,
-        intent: &Intent,
+        intent: &impl AsIntent,
         client: &[Part<'_>],
         durability: Durability,
     ) -> Result<Permit, RecordError> {
@@ -190,15 +190,16 @@ impl SessionRecorder {
     /// that a pipeline of commands costs one write, and one sync, instead of one each.
     pub fn stage(
         &mut self,
-        intent: &Intent,
+        intent: &impl AsIntent,
         client: &[Part<'_>],
         durability: Durability,
     ) -> Result<Staged, RecordError> {
         let served = self.engine().serves(durability);
         self.engine().ready(served)?;
-        self.check_forwardable(intent)?;
+        let intent = intent.as_intent();
+        self.check_forwardable(&intent)?;
         let sequence = self.frame(codec::INTENT, |out| {
-            codec::put_intent(out, intent, durability, served, false)
+            codec::put_intent(out, &intent, durability, served, false)
         })?;
         if let Err(error) = self.stream(
             codec::CLIENT,
@@ -208,14 +209,14 @@ impl SessionRecorder {
             self.not_forwarded(sequence);
             return Err(error);
         }
-        if let Some(name) = &intent.decision.approval {
+        if let Some(name) = intent.decision.approval {
             self.grants.remove(name);
         }
         Ok(Staged {
             session: Arc::clone(&self.id),
             sequence,
             served,
-            approval: intent.decision.approval.clone(),
+            approval: intent.decision.approval.map(str::to_owned),
         })
     }
 
@@ -246,8 +247,8 @@ impl SessionRecorder {
         Ok(())
     }
 
-    fn check_forwardable(&self, intent: &Intent) -> Result<(), RecordError> {
-        let granted = match &intent.decision.approval {
+    fn check_forwardable<S>(&self, intent: &IntentView<'_, S>) -> Result<(), RecordError> {
+        let granted = match intent.decision.approval {
             Some(name) => self.grants.contains(name),
             None => intent.decision.reason != Reason::Approved,
         };
@@ -298,13 +299,19 @@ impl SessionRecorder {
     /// Records a command that is not forwarded (Written). The result is the intent's sequence.
     pub async fn refusal(
         &mut self,
-        intent: &Intent,
+        intent: &impl AsIntent,
         client: &[Part<'_>],
     ) -> Result<u64, RecordError> {
         self.engine().ready(Durability::Written)?;
         let deadline = Instant::now() + self.engine().options.deadline;
         let sequence = self.frame(codec::INTENT, |out| {
-            codec::put_intent(out, intent, Durability::Written, Durability::Written, false);
+            codec::put_intent(
+                out,
+                &intent.as_intent(),
+                Durability::Written,
+                Durability::Written,
+                false,
+            );
         })?;
         self.totals.refused += 1;
         self.stream(
@@ -494,7 +501,7 @@ impl SessionRecorder {
         if self.batch.is_empty() {
             return;
         }
-        let next = Batch::new(self.ordinal, self.next, Some(self.batch.last_hash));
+        let next = self.batch.next(self.next);
         let full = std::mem::replace(&mut self.batch, next);
         self.waiting_bytes += full.len();
         self.waiting.push_back(full);

@@ -25,6 +25,9 @@ const BATCH_MAGIC: &[u8; 4] = b"CHB1";
 pub(crate) const FILE_HEADER: usize = 32;
 /// Bytes of a batch before its first frame.
 pub(crate) const BATCH_HEADER: usize = 100;
+/// Bytes that a batch begins with room for.
+const LEAST_ROOM: usize = 1024;
+const MOST_ROOM: usize = 16 * 1024;
 /// Largest spool file a reader takes.
 const MAX_FILE: u64 = 1 << 30;
 
@@ -57,8 +60,18 @@ pub(crate) struct Batch {
 impl Batch {
     /// A batch whose first frame will have sequence `first` and follow `previous` in the chain.
     pub(crate) fn new(ordinal: u64, first: u64, previous: Option<Hash>) -> Batch {
+        Batch::with_room(ordinal, first, previous, LEAST_ROOM)
+    }
+
+    /// The one that follows `self`, with room for as much: what a session does, it does again.
+    pub(crate) fn next(&self, first: u64) -> Batch {
+        let room = self.bytes.len().clamp(LEAST_ROOM, MOST_ROOM);
+        Batch::with_room(self.ordinal, first, Some(self.last_hash), room)
+    }
+
+    fn with_room(ordinal: u64, first: u64, previous: Option<Hash>, room: usize) -> Batch {
         let last_hash = previous.unwrap_or(NO_HASH);
-        let mut bytes = Vec::with_capacity(1024);
+        let mut bytes = Vec::with_capacity(room);
         bytes.resize(BATCH_HEADER, 0);
         Batch {
             bytes,

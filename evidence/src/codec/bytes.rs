@@ -1,5 +1,7 @@
 //! Integers, texts and counts in bytes, read from the front and appended at the end.
 
+use std::fmt::{self, Display, Write};
+
 use crate::record::MAX_TEXT;
 
 /// Bytes that are not a record of this version.
@@ -135,6 +137,8 @@ pub(crate) trait Put {
     fn put_text(&mut self, text: &str) {
         self.put_cut(text, MAX_TEXT);
     }
+    /// What `value` shows as, cut as a text is. Whether it was cut.
+    fn put_shown(&mut self, value: &impl Display) -> bool;
     fn put_option(&mut self, text: Option<&str>) {
         self.put_u8(u8::from(text.is_some()));
         if let Some(text) = text {
@@ -146,6 +150,29 @@ pub(crate) trait Put {
 impl Put for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    fn put_shown(&mut self, value: &impl Display) -> bool {
+        let at = self.len();
+        self.put_u32(0);
+        let from = self.len();
+        // Nothing here fails; what a value itself refuses to show is left out.
+        let _ = write!(Text(self), "{value}");
+        let shown = std::str::from_utf8(self.get(from..).unwrap_or_default()).unwrap_or_default();
+        let (whole, kept) = (shown.len(), floor_char(shown, MAX_TEXT).len());
+        self.truncate(from + kept);
+        patch_u32(self, at, kept);
+        kept < whole
+    }
+}
+
+/// A buffer that texts are shown into.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing a record's body.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use chaperone_policy::{Durability, Reason};
 
 use super::*;
 use crate::record::{
-    Approval, DecisionRecord, Intent, MAX_COMMAND, MAX_ITEMS, MAX_PARAMETERS, MAX_TEXT, Outcome,
-    Record, SessionEnd, SessionStart, SessionStarted, Totals, WouldBe,
+    Approval, AsIntent, DecisionView, IntentView, MAX_COMMAND, MAX_ITEMS, MAX_PARAMETERS, MAX_TEXT,
+    Outcome, Record, SessionEnd, SessionStart, SessionStarted, Totals, WouldBe,
 };
 
 /// Most bytes of all accesses of an Intent, or of all claims of a SessionStart.
@@ -19,7 +20,7 @@ const MAX_LIST: usize = 256 * 1024;
 pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
     match record {
         Record::SessionStart(started) => put_start(out, started),
-        Record::Intent(r) => put_intent(out, &r.intent, r.asked, r.served, r.truncated),
+        Record::Intent(r) => put_intent(out, &r.intent.as_intent(), r.asked, r.served, r.truncated),
         Record::Client {
             class,
             intent,
@@ -124,12 +125,12 @@ fn put_claims(out: &mut Vec<u8>, claims: &BTreeMap<String, String>) {
 /// Appends an Intent's body. `truncated` is set too where a text had to be cut.
 pub(crate) fn put_intent(
     out: &mut Vec<u8>,
-    intent: &Intent,
+    intent: &IntentView<'_, impl Display>,
     asked: Durability,
     served: Durability,
     truncated: bool,
 ) {
-    let Intent {
+    let IntentView {
         phase,
         summary,
         accesses,
@@ -160,7 +161,7 @@ pub(crate) fn put_intent(
     }
 }
 
-fn put_accesses(out: &mut Vec<u8>, accesses: &[String]) -> bool {
+fn put_accesses(out: &mut Vec<u8>, accesses: &[impl Display]) -> bool {
     let at = out.len();
     out.put_u32(0);
     let (mut count, mut cut) = (0, false);
@@ -169,7 +170,7 @@ fn put_accesses(out: &mut Vec<u8>, accesses: &[String]) -> bool {
             cut = true;
             break;
         }
-        cut |= out.put_cut(access, MAX_TEXT);
+        cut |= out.put_shown(access);
         count += 1;
     }
     patch_u32(out, at, count);
@@ -197,8 +198,8 @@ fn put_parameters(out: &mut Vec<u8>, parameters: &[Option<String>]) -> bool {
     cut
 }
 
-fn put_decision(out: &mut Vec<u8>, decision: &DecisionRecord) {
-    let DecisionRecord {
+fn put_decision(out: &mut Vec<u8>, decision: &DecisionView<'_, impl Display>) {
+    let DecisionView {
         verdict,
         reason,
         policy,
@@ -215,15 +216,18 @@ fn put_decision(out: &mut Vec<u8>, decision: &DecisionRecord) {
     out.put_text(rule);
     out.put(&generation.to_be_bytes());
     out.put_text(rule_digest);
-    out.put_option(access.as_deref());
-    out.put_option(approval.as_deref());
+    out.put_u8(u8::from(access.is_some()));
+    if let Some(access) = access {
+        out.put_shown(*access);
+    }
+    out.put_option(*approval);
     out.put_u8(u8::from(would_be.is_some()));
     if let Some(WouldBe {
         verdict,
         reason,
         policy,
         rule,
-    }) = would_be
+    }) = would_be.as_deref()
     {
         out.put_u8(verdict_code(*verdict));
         put_reason(out, *reason);

@@ -18,7 +18,7 @@ use chaperone_policy::Reason;
 use super::*;
 use crate::frame::{self, Header, chain};
 use crate::record::{
-    Approval, AttachId, DecisionRecord, Finding, Gap, Intent, IntentRecord, MAX_COMMAND,
+    Approval, AsIntent, AttachId, DecisionRecord, Finding, Gap, Intent, IntentRecord, MAX_COMMAND,
     MAX_PARAMETERS, Masked, Outcome, PolicyChanged, Record, SessionEnd, SessionId, SessionStart,
     SessionStarted, Stream, Totals, WouldBe,
 };
@@ -368,7 +368,7 @@ fn texts_are_cut_between_characters_and_said_to_be() {
     let mut out = Vec::new();
     put_intent(
         &mut out,
-        &intent,
+        &intent.as_intent(),
         Durability::Written,
         Durability::Written,
         false,

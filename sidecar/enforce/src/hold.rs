@@ -231,9 +231,7 @@ impl Session {
         let mut granted = held;
         granted.verdict = Verdict::Allow;
         granted.reason = Reason::Approved;
-        let permit = self
-            .permit_as(&granted, command, Some(grant.name.clone()))
-            .await?;
+        let permit = self.permit_as(&granted, command, Some(&grant.name)).await?;
         let asked = |rule: &ApprovalRule| granted.approvals.contains(rule);
         if self.policy().findings().approvals.iter().any(asked) {
             self.shared.deviations.release();

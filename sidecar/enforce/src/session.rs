@@ -453,9 +453,10 @@ impl Session {
         &mut self,
         decision: &Decision,
         command: &Command<'_>,
-        approval: Option<String>,
+        approval: Option<&str>,
     ) -> Result<Permit, Denial> {
-        let intent = self.forwardable(decision, command, approval);
+        self.forwardable(decision, command);
+        let intent = self.intent(decision, command, approval);
         self.record
             .intent(&intent, command.client, decision.durability)
             .await
@@ -468,7 +469,8 @@ impl Session {
     /// # Errors
     /// `CannotRecord`: nothing may be forwarded.
     pub fn stage(&mut self, decision: &Decision, command: &Command<'_>) -> Result<Staged, Denial> {
-        let intent = self.forwardable(decision, command, None);
+        self.forwardable(decision, command);
+        let intent = self.intent(decision, command, None);
         self.record
             .stage(&intent, command.client, decision.durability)
             .map_err(|error| cannot_record(&error))
@@ -485,18 +487,12 @@ impl Session {
             .map_err(|error| cannot_record(&error))
     }
 
-    fn forwardable(
-        &self,
-        decision: &Decision,
-        command: &Command<'_>,
-        approval: Option<String>,
-    ) -> evidence::Intent {
+    fn forwardable(&self, decision: &Decision, command: &Command<'_>) {
         if matches!(command.phase, Phase::Command | Phase::Bind) {
             self.shared
                 .metrics
                 .decided(&self.shared.connection, decision);
         }
-        self.intent(decision, command, approval)
     }
 
     /// Records that the command was refused, and words it.
@@ -537,27 +533,20 @@ impl Session {
             .map_err(|error| cannot_record(&error))
     }
 
-    pub(crate) fn intent(
+    pub(crate) fn intent<'c>(
         &self,
-        decision: &Decision,
-        command: &Command<'_>,
-        approval: Option<String>,
-    ) -> evidence::Intent {
-        let mut recorded = evidence::DecisionRecord::from(decision);
-        recorded.approval = approval;
-        evidence::Intent {
+        decision: &'c Decision,
+        command: &Command<'c>,
+        approval: Option<&'c str>,
+    ) -> evidence::IntentView<'c, Access> {
+        evidence::IntentView {
             phase: command.phase,
-            summary: command.verb.to_owned(),
-            accesses: command
-                .operation
-                .accesses
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            command: command.text.to_owned(),
-            parameters: command.parameters.to_vec(),
+            summary: command.verb,
+            accesses: &command.operation.accesses,
+            command: command.text,
+            parameters: command.parameters,
             digest: self.shared.recorder.digest(command.exact),
-            decision: recorded,
+            decision: evidence::DecisionView::new(decision, approval),
             refers_to: command.refers_to,
         }
     }

@@ -227,17 +227,22 @@ pub enum Object {
 }
 
 impl fmt::Display for Object {
+    // Piece by piece: this is done for each access of each command.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = |pieces: [&str; 3]| pieces.into_iter().try_for_each(|one| f.write_str(one));
         match self {
-            Object::Session => f.write_str("session"),
-            Object::Relation { schema, name } => write!(f, "{schema}.{name}"),
-            Object::Function { schema, name } => write!(f, "{schema}.{name}()"),
-            Object::Setting(name) => write!(f, "setting {name}"),
-            Object::Channel(name) => write!(f, "channel {name}"),
-            Object::Named { kind, name } => write!(f, "{kind} {name}"),
-            Object::Request { host, path, .. } => write!(f, "{host}{path}"),
+            Object::Session => all(["session", "", ""]),
+            Object::Relation { schema, name } => all([schema, ".", name]),
+            Object::Function { schema, name } => {
+                all([schema, ".", name])?;
+                f.write_str("()")
+            }
+            Object::Setting(name) => all(["setting ", name, ""]),
+            Object::Channel(name) => all(["channel ", name, ""]),
+            Object::Named { kind, name } => all([kind, " ", name]),
+            Object::Request { host, path, .. } => all([host, path, ""]),
             Object::Api { object, .. } => write!(f, "{object}"),
-            Object::Unresolved(name) => write!(f, "{name} (unresolved)"),
+            Object::Unresolved(name) => all([name, " (unresolved)", ""]),
             Object::Any => f.write_str("*"),
         }
     }
@@ -261,7 +266,11 @@ impl fmt::Display for Access {
         match &self.object {
             Object::Request { method, .. } => write!(f, "{method} on {}", self.object),
             Object::Api { verb, object } => write!(f, "{verb} on {object}"),
-            object => write!(f, "{} on {object}", self.effect.as_str()),
+            object => {
+                f.write_str(self.effect.as_str())?;
+                f.write_str(" on ")?;
+                object.fmt(f)
+            }
         }
     }
 }

@@ -176,7 +176,8 @@ impl Engine<'_> {
         name: &str,
         portal: Arc<Portal>,
     ) -> Result<(), Fault> {
-        let mut decision = portal.decision.clone();
+        // Unless something says otherwise, the decision of its Bind.
+        let mut otherwise = None;
         let mut batch = Arc::clone(&portal.batch);
         let version = portal.version.load(Ordering::Relaxed);
         let changed = portal.batch.depends_on_names() && version != self.names.version();
@@ -184,11 +185,11 @@ impl Engine<'_> {
             && self.names.is_doubtful(&Open::Portal(Arc::clone(&portal)))
             && self.current_environment().masks.any();
         if changed || replaced {
-            decision = self.flow.deny(
+            otherwise = Some(self.flow.deny(
                 Reason::CatalogChanged,
                 None,
                 "names may mean something else than when this portal was bound; bind it again",
-            );
+            ));
         } else if portal.generation != self.flow.generation() {
             // No decision outlives the policy it was made under.
             if self.ready_environment().await? == Readiness::Wait {
@@ -205,14 +206,14 @@ impl Engine<'_> {
                 }
             }
             let operation = batch.operation.clone();
-            let now = self.judge(&batch, &operation, &portal.parameters, Counted::Later);
+            let mut now = self.judge(&batch, &operation, &portal.parameters, Counted::Later);
             if matches!(now.verdict, Verdict::Deny | Verdict::Hold) {
-                decision = now;
-                decision.verdict = Verdict::Deny;
-                decision.approvals.clear();
-                if decision.reason != Reason::DeniedByRule {
-                    decision.reason = Reason::PolicyChanged;
+                now.verdict = Verdict::Deny;
+                now.approvals.clear();
+                if now.reason != Reason::DeniedByRule {
+                    now.reason = Reason::PolicyChanged;
                 }
+                otherwise = Some(now);
             }
         }
         let command = Command {
@@ -225,7 +226,8 @@ impl Engine<'_> {
             client: &[frame.raw.as_ref().into()],
             refers_to: Some(portal.intent),
         };
-        match self.authorise(&decision, &command, &frame).await {
+        let decision = otherwise.as_ref().unwrap_or(&portal.decision);
+        match self.authorise(decision, &command, &frame).await {
             Authorised::Held => Ok(()),
             Authorised::Denied(denial) => self.deny_extended(denial),
             Authorised::Pass(pass) => {
