@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::needs::{self, Need};
 use crate::options::Options;
@@ -18,6 +18,7 @@ use crate::workspace::{self, Binaries, Profile};
 
 mod cluster;
 mod http;
+mod rows;
 
 const DATABASE: &str = "bench";
 const ROLE: &str = "bench_agent";
@@ -77,6 +78,10 @@ pub fn run(options: &Options) -> Result<()> {
         needs::install(&[Need::PostgreSql, Need::PgBouncer], options.yes)?;
         pgbench(options)?;
     }
+    if wants("rows") {
+        needs::install(&[Need::PostgreSql], options.yes)?;
+        rows::run(options)?;
+    }
     if wants("http") {
         needs::install(&[Need::Nginx, Need::H2load], options.yes)?;
         http::run(options)?;
@@ -92,21 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn pgbench(options: &Options) -> Result<()> {
     let binaries = Binaries::build(Profile::Release)?;
-    let settings = Settings {
-        port: None,
-        durable: true,
-        extra: Vec::new(),
-        ..Settings::for_tests()
-    };
-    let server = Postgres::start(&settings)?;
-    server.sql(
-        "postgres",
-        &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"),
-    )?;
-    server.sql(
-        "postgres",
-        &format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"),
-    )?;
+    let server = server()?;
     let bouncer = PgBouncer::start(server.port(), DATABASE, ROLE, PASSWORD)?;
     let scratch = Scratch::new("bench")?;
     let manifests = scratch.path().join("manifests");
@@ -152,13 +143,45 @@ fn pgbench(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// A server with the database and the role of all that is measured.
+fn server() -> Result<Postgres> {
+    let settings = Settings {
+        port: None,
+        durable: true,
+        extra: Vec::new(),
+        ..Settings::for_tests()
+    };
+    let server = Postgres::start(&settings)?;
+    server.sql(
+        "postgres",
+        &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"),
+    )?;
+    server.sql(
+        "postgres",
+        &format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"),
+    )?;
+    Ok(server)
+}
+
 /// Policy, parsing and masking armed, as a user would have them.
 fn manifest(server: u16, listen: u16) -> String {
+    let guardrails = "  guardrails:
+    rules:
+    - {name: no-ddl, action: Deny, sql: {effects: [SchemaCreate, SchemaAlter, SchemaDestroy]}, message: No schema changes.}
+    masking:
+    - {name: filler, columns: [\"public.pgbench_accounts.filler\"], strategy: Redact}
+";
+    connection("bench-db", server, listen, guardrails) + &shared(&["bench-db"])
+}
+
+/// A Connection that `listen`s, with these guardrails.
+fn connection(name: &str, server: u16, listen: u16, guardrails: &str) -> String {
     format!(
-        "apiVersion: chaperone.dev/v1alpha1
+        "---
+apiVersion: chaperone.dev/v1alpha1
 kind: Connection
 metadata:
-  name: bench-db
+  name: {name}
   namespace: bench
   annotations: {{chaperone.dev/listen-port: \"{listen}\"}}
 spec:
@@ -168,12 +191,14 @@ spec:
     database: {DATABASE}
     tls: {{mode: Disable}}
     credential: {{secret: {{name: bench-agent}}}}
-  guardrails:
-    rules:
-    - {{name: no-ddl, action: Deny, sql: {{effects: [SchemaCreate, SchemaAlter, SchemaDestroy]}}, message: No schema changes.}}
-    masking:
-    - {{name: filler, columns: [\"public.pgbench_accounts.filler\"], strategy: Redact}}
----
+{guardrails}"
+    )
+}
+
+/// The credential, and the policy for these Connections.
+fn shared(connections: &[&str]) -> String {
+    format!(
+        "---
 apiVersion: v1
 kind: Secret
 metadata: {{name: bench-agent, namespace: bench}}
@@ -184,11 +209,12 @@ kind: AccessPolicy
 metadata: {{name: bench, namespace: bench}}
 spec:
   subjects: [{{serviceAccount: agent}}]
-  connections: [bench-db]
+  connections: [{}]
   rules:
   - {{name: read, action: Allow, sql: {{effects: [Read], relations: [\"public.*\"]}}}}
   - {{name: write, action: Allow, sql: {{effects: [Write, Modify], relations: [\"public.pgbench_*\"]}}}}
-"
+",
+        connections.join(", ")
     )
 }
 
@@ -326,25 +352,17 @@ fn machine() -> Result<String> {
     ))
 }
 
-/// The crates' own benches, each as its crate prints it.
+/// The crates' own benches, each as its crate prints it; built together, or each would build what
+/// all stand on anew.
 fn micro() -> Result<()> {
-    for (package, folder) in [
-        ("chaperone-policy", "sidecar/policy"),
-        ("chaperone-sql", "sidecar/sql"),
-        ("chaperone-mask", "sidecar/mask"),
-        ("chaperone-evidence", "evidence"),
-    ] {
-        if !workspace::root().join(folder).join("benches").is_dir() {
-            continue;
-        }
-        println!("\n== cargo bench -p {package}");
-        let status = workspace::cargo()
-            .args(["bench", "--quiet", "-p", package, "--benches"])
-            .status()
-            .context("starting cargo bench")?;
-        if !status.success() {
-            bail!("cargo bench -p {package} ended with {status}");
-        }
-    }
+    let status = workspace::cargo()
+        .args(["bench", "--quiet"])
+        .args(["-p", "chaperone-policy", "--bench", "decide"])
+        .args(["-p", "chaperone-sql", "--bench", "classify"])
+        .args(["-p", "chaperone-mask", "--bench", "mask"])
+        .args(["-p", "chaperone-evidence", "--bench", "evidence"])
+        .status()
+        .context("starting cargo bench")?;
+    ensure!(status.success(), "cargo bench ended with {status}");
     Ok(())
 }

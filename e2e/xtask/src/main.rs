@@ -16,7 +16,7 @@ use xtask::{bench, checks, cluster, demo, licenses};
 const USAGE: &str = "\
 cargo demo [--yes] [--keep] [--release]      a denied statement, a masked read and an approval, within a minute
 cargo e2e [--yes] [--full]                   formatting, lints, licences, all tests
-cargo bench-all [--yes] [--seconds N] [--rounds N] [--only pgbench|http|micro|cluster]
+cargo bench-all [--yes] [--seconds N] [--rounds N] [--only pgbench|rows|http|micro|cluster]
                                              what being chaperoned costs, against direct and PgBouncer; as
                                              root also on a Kubernetes
 cargo image [--load kind|containerd] [--push REGISTRY/PATH]

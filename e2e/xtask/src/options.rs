@@ -54,8 +54,8 @@ impl Options {
                 "--rounds" => options.rounds = number("--rounds", arguments.next())?,
                 "--only" => {
                     let part = arguments.next().context("--only needs a value")?;
-                    if !["pgbench", "http", "micro", "cluster"].contains(&part.as_str()) {
-                        bail!("--only takes pgbench, http, micro or cluster, not {part:?}");
+                    if !["pgbench", "rows", "http", "micro", "cluster"].contains(&part.as_str()) {
+                        bail!("--only takes pgbench, rows, http, micro or cluster, not {part:?}");
                     }
                     options.only = Some(part);
                 }
