@@ -262,6 +262,14 @@ fn a_startup_packet_has_one_reading() {
         refused(b"user\0a\0a;b\0c\0\0"),
         StartupError::Name { .. }
     ));
+    // Decided on as a setting, it would reach the server as an option of the protocol.
+    for body in [
+        &b"user\0a\0_Pq_.x\01\0\0"[..],
+        b"user\0a\0options\0-c _pq_.x=1\0\0",
+        b"user\0a\0options\0--_PQ_.x=1\0\0",
+    ] {
+        assert!(matches!(refused(body), StartupError::Name { .. }));
+    }
     for length in [i32::MIN, -1, 0, 7, 10_001, i32::MAX] {
         let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
         assert_eq!(

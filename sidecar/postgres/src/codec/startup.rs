@@ -259,7 +259,9 @@ fn startup(
                     name: name.to_owned(),
                 });
             }
-            _ if name.starts_with("_pq_.") => startup.protocol_options.push(name.to_owned()),
+            _ if name.starts_with(startup_options::PROTOCOL_OPTION) => {
+                startup.protocol_options.push(name.to_owned())
+            }
             _ => startup
                 .settings
                 .push((startup_options::setting_name(name)?, value.to_owned())),

@@ -34,17 +34,24 @@ pub fn parse(options: &str) -> Result<Vec<(String, String)>, StartupError> {
     Ok(settings)
 }
 
+/// What a startup packet names the protocol's own options by (PostgreSQL documentation, Message
+/// Formats, StartupMessage): in small letters only.
+pub(crate) const PROTOCOL_OPTION: &str = "_pq_.";
+
 /// A setting's name in lower case; the server compares names so.
 ///
 /// # Errors
-/// [`StartupError::Name`] unless it is letters, digits, `_`, `$`, `.` and anything beyond ASCII.
+/// [`StartupError::Name`] unless it is letters, digits, `_`, `$`, `.` and anything beyond ASCII; and
+/// for what the server, once it is sent as a parameter in lower case, would take for an option of
+/// the protocol.
 pub fn setting_name(name: &str) -> Result<String, StartupError> {
     let plausible = !name.is_empty()
         && name
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.') || !c.is_ascii());
-    if plausible {
-        Ok(name.to_ascii_lowercase())
+    let folded = name.to_ascii_lowercase();
+    if plausible && !folded.starts_with(PROTOCOL_OPTION) {
+        Ok(folded)
     } else {
         Err(StartupError::Name {
             name: name.to_owned(),
