@@ -118,7 +118,7 @@ fn default_keep() -> u8 {
 pub struct StdoutSink {}
 
 /// A structural schema says so by number.
-fn nothing_in_it(schema: &mut schemars::Schema) {
+pub(crate) fn nothing_in_it(schema: &mut schemars::Schema) {
     schema.remove("additionalProperties");
     schema.insert("maxProperties".to_owned(), 0.into());
 }

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::audit_pack::AuditBackend;
 use crate::{AuditSink, ByteSize, HumanDuration};
 
 /// Name of the one there is.
@@ -32,6 +33,11 @@ pub const NAMESPACE: &str = "chaperone-audit";
     printcolumn(name = "Quota", type_ = "string", json_path = ".spec.quota"),
     printcolumn(name = "Used", type_ = "integer", json_path = ".status.usedBytes"),
     printcolumn(
+        name = "Packed",
+        type_ = "integer",
+        json_path = ".status.packed.segments"
+    ),
+    printcolumn(
         name = "Removed",
         type_ = "integer",
         json_path = ".status.removed.segments"
@@ -50,6 +56,10 @@ pub struct AuditStoreSpec {
     /// taken in, the sidecars' spools fill, and then they deny.
     #[serde(default = "default_quota")]
     pub quota: ByteSize,
+    /// Where the oldest evidence goes once four fifths of the quota are used, in packs. Without it, it
+    /// goes under a tombstone, as `retention` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<AuditBackend>,
     /// What is kept at least.
     #[serde(default)]
     pub retention: AuditRetention,
@@ -93,6 +103,7 @@ impl Default for AuditStoreSpec {
     fn default() -> Self {
         Self {
             quota: default_quota(),
+            backend: None,
             retention: AuditRetention::default(),
             seal: None,
             seal_key: first_key(),
@@ -151,9 +162,14 @@ pub struct AuditHold {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AuditRetention {
     /// Evidence younger than this is never removed. What is older is removed once four fifths of the
-    /// quota are used, the oldest first, and the log says so.
+    /// quota are used, the oldest first, and the log says so. With a backend it is packed instead,
+    /// whatever its age, and stays.
     #[serde(default = "default_at_least")]
     pub at_least: HumanDuration,
+    /// How long packed evidence is kept, at least as long as `atLeast`; then it is removed, and the log
+    /// says so. Without it, it is kept for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<HumanDuration>,
 }
 
 fn default_at_least() -> HumanDuration {
@@ -164,6 +180,7 @@ impl Default for AuditRetention {
     fn default() -> Self {
         Self {
             at_least: default_at_least(),
+            packed: None,
         }
     }
 }
@@ -200,6 +217,27 @@ pub struct AuditStoreStatus {
     /// What was removed, by the newest tombstone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<AuditRemoved>,
+    /// What lies in packs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<AuditPacked>,
+}
+
+/// What lies in packs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditPacked {
+    /// How many.
+    #[schemars(with = "i64")]
+    pub packs: u64,
+    /// Bytes of them.
+    #[schemars(with = "i64")]
+    pub bytes: u64,
+    /// AuditSegments in them.
+    #[schemars(with = "i64")]
+    pub segments: u64,
+    /// The newest checkpoint up to which every segment is in one.
+    #[schemars(with = "i64")]
+    pub checkpoint: u64,
 }
 
 /// What was removed so far.

@@ -108,6 +108,8 @@ string_enum! {
         EvidenceRefused = "EvidenceRefused",
         /// The audit store is full, or nearly.
         QuotaExceeded = "QuotaExceeded",
+        /// The oldest evidence cannot be packed: it stays where it is.
+        PackingFailed = "PackingFailed",
         /// The oldest evidence was removed under a tombstone, to make room.
         EvidenceRemoved = "EvidenceRemoved",
         /// The keys were given, and the log says so.

@@ -6,8 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::{
-    AccessPolicy, ApprovalRequest, AuditCheckpoint, AuditSegment, AuditStore, Connection,
-    IdentityProvider, Session, UnsealRequest,
+    AccessPolicy, ApprovalRequest, AuditCheckpoint, AuditPack, AuditSegment, AuditStore,
+    Connection, IdentityProvider, Session, UnsealRequest,
 };
 
 /// Every CustomResourceDefinition of the group, by name.
@@ -16,6 +16,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         definition::<AccessPolicy>(),
         definition::<ApprovalRequest>(),
         definition::<AuditCheckpoint>(),
+        definition::<AuditPack>(),
         definition::<AuditSegment>(),
         definition::<AuditStore>(),
         definition::<Connection>(),

@@ -21,6 +21,7 @@
 pub mod access_policy;
 pub mod approval_request;
 pub mod audit_checkpoint;
+pub mod audit_pack;
 pub mod audit_segment;
 pub mod audit_sink;
 pub mod audit_store;
@@ -47,10 +48,14 @@ pub use approval_request::{
     ApprovalRequestStatus, ApprovalRule, ApprovalSubject, ApprovalVerdict, DelegateRef, Review,
 };
 pub use audit_checkpoint::{AuditCheckpoint, AuditCheckpointSpec, CheckpointedSegment};
+pub use audit_pack::{
+    AuditBackend, AuditPack, AuditPackSpec, AuditPackStatus, LogPosition, ObjectStoreBackend,
+    VolumeBackend,
+};
 pub use audit_segment::{AuditEntry, AuditEntryKind, AuditSegment, AuditSegmentSpec};
 pub use audit_sink::{AuditSink, FileSink, HttpSink, SinkEvents, StdoutSink};
 pub use audit_store::{
-    AuditHold, AuditRemoved, AuditRetention, AuditSeal, AuditStore, AuditStoreSpec,
+    AuditHold, AuditPacked, AuditRemoved, AuditRetention, AuditSeal, AuditStore, AuditStoreSpec,
     AuditStoreStatus,
 };
 pub use conditions::{ConditionReason, ConditionType};

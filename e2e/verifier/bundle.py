@@ -9,13 +9,14 @@ from pathlib import Path
 from entries import require, signed_by
 from seal import Ring, decrypt
 from store import Store, fingerprint, public_key
+from tombstone import read_tombstone
 from unsealing import read_unsealing
 from wire import Break, Malformed, Reader, expect_version, sha256
 
 BLOCK = 512
 ORIGIN = "chaperone.dev/log"
 PROOF = "c2sp.org/tlog-proof@v1\n"
-KINDS = ("Certificate", "Segment", "Unseal")
+KINDS = ("Certificate", "Segment", "Tombstone", "Unseal")
 # What an entry of the manifest has, and of what type.
 FIELDS = {
     "leaf": int, "kind": str, "namespace": str, "pod": str, "uid": str, "store": str,
@@ -164,6 +165,7 @@ class Bundle:
         self.stores = []
         # Who was given keys of its sessions.
         self.unsealings = []
+        self.removed = None
 
     def verify(self):
         try:
@@ -267,6 +269,9 @@ class Bundle:
             if entry["kind"] == "Unseal":
                 unseals.append((entry, data))
                 continue
+            if entry["kind"] == "Tombstone":
+                self.placed("bundle.json", self.tombstone, entry, data)
+                continue
             stores.setdefault((entry["uid"], bytes.fromhex(entry["store"])), []).append(
                 (entry, data)
             )
@@ -274,6 +279,19 @@ class Bundle:
             self.placed("bundle.json", self.unsealed, entry, data)
         for (_uid, key), entries in sorted(stores.items()):
             self.pod(key, entries, scratch)
+
+    def tombstone(self, entry, data):
+        """What was removed, as the newest one says: where stores begin."""
+        try:
+            found = read_tombstone(data, self.key)
+        except Malformed as error:
+            raise Break("TombstoneInvalid", str(error)) from error
+        place = (entry["store"], entry["number"], entry["parts"])
+        require(place == (self.key.hex(), found.number, 1), "TombstoneInvalid",
+                "another one than its entry says")
+        require(found.size <= entry["leaf"], "TombstoneInvalid", "it removes itself")
+        if self.removed is None or self.removed.number < found.number:
+            self.removed = found
 
     def unsealed(self, entry, data):
         try:
@@ -334,6 +352,11 @@ class Bundle:
                 file = f"{prefix}/segments/{entry['number']:020}.seg"
                 same = versions == (entry["parts"], data)
                 self.placed(file, require, same, "SegmentChanged", "two versions of a part")
+        base = self.removed and self.removed.bases.get((first["uid"], key))
+        if base:
+            certified = certified or certificate(base.certificate, self.key) == (key, first["uid"])
+            require(base.missing == 0, "SegmentMissing", "missing before it was removed")
+            parts = {number: known for number, known in parts.items() if number > base.number}
         folder = scratch / f"{first['uid']}-{key.hex()}"
         (folder / "segments").mkdir(parents=True)
         for number, known in sorted(parts.items()):
@@ -346,7 +369,7 @@ class Bundle:
         self.placed(prefix, require, certified, "CertificateInvalid", "nobody certified it")
         if parts:
             # `latest` would be made of the segments themselves.
-            self.store(folder, key, prefix, latest=False)
+            self.store(folder, key, prefix, latest=False, base=base)
 
 
 def certificate(data, key):

@@ -24,6 +24,16 @@ class Session:
         self.redeemed = {}
         # The hash that its SessionStart names.
         self.previous_start = None
+        # The first record behind a tombstone: what is before it is taken as said.
+        self.behind = 0
+
+    @classmethod
+    def tail(cls, identity, attach, ordinal, last, chain):
+        """A session whose records up to this one are gone."""
+        session = cls(identity, attach, ordinal)
+        session.next = session.behind = last + 1
+        session.chain = chain
+        return session
 
     @property
     def last(self):
@@ -68,8 +78,9 @@ class Session:
         name, verdict = decision["approval"], decision["verdict"]
         redeems = name is not None and verdict != "Deny"
         if redeems:
-            require(self.granted.get(name, 0) > 0, "ApprovalMissing", f"no {name} to redeem")
-            self.granted[name] -= 1
+            granted = self.granted.get(name, 0) > 0 or self.behind > 0
+            require(granted, "ApprovalMissing", f"no {name} to redeem")
+            self.granted[name] = self.granted.get(name, 1) - 1
             self.redeemed[at] = name
         require(name is not None or decision["reason"] != "Approved", "ApprovalMissing",
                 "approved by nothing it names")
@@ -80,13 +91,16 @@ class Session:
         if body["class"] == "Control":
             require(named == 0, "RecordInvalid", f"control that names {named}")
             return
+        if named < self.behind:
+            return
         require(named in self.intents, "CommandWithoutIntent", f"{named} is no intent before it")
         require(body["class"] == "Refused" or self.intents[named], "CommandWithoutIntent",
                 f"{named} lets nothing through")
 
     def outcome(self, body, _at):
         named = body["intent"]
-        require(named in self.intents, "OutcomeWithoutIntent", f"{named} is no intent before it")
+        known = named in self.intents or named < self.behind
+        require(known, "OutcomeWithoutIntent", f"{named} is no intent before it")
         redeemed = self.redeemed.pop(named, None)
         if redeemed is not None and body["status"] == "NotForwarded":
             self.granted[redeemed] += 1

@@ -57,7 +57,7 @@ class Life:
 class Store:
     """Reads a store in the order of its log; raises the first Break."""
 
-    def __init__(self, folder, key=None, latest=True, ring=None):
+    def __init__(self, folder, key=None, latest=True, ring=None, base=None):
         self.folder = folder
         self.key = key
         self.given = ring or Ring()
@@ -69,6 +69,8 @@ class Store:
         self.commitment = None
         self.lives = []
         self.digest = bytes(32)
+        # Where what was removed under a tombstone ends.
+        self.base = base
         self.session_ids = []
         self.records = 0
         self.unproven = 0
@@ -76,6 +78,8 @@ class Store:
 
     def verify(self):
         self.keys()
+        if self.base:
+            self.begin_at(self.base)
         self.segments()
         if self.has_latest:
             self.placed("latest", self.latest)
@@ -143,9 +147,25 @@ class Store:
     def life(self):
         return self.lives[-1] if self.lives else None
 
+    def begin_at(self, base):
+        self.digest = base.digest
+        if base.attach is None:
+            return
+        life = Life(base.attach)
+        life.highest, life.detached, life.active = base.highest, base.detached, True
+        life.last_start = None
+        life.heads = [None] * (base.heads - 1) + [base.head] if base.heads else []
+        for seal in base.seals:
+            missing = seal.number - len(life.secrets) - 1
+            life.secrets += [None] * missing + [seal.secret(self.known)]
+        for ordinal, identity, last, chain in base.tails:
+            life.sessions[ordinal] = Session.tail(identity, base.attach.id, ordinal, last, chain)
+        self.lives.append(life)
+
     def segments(self):
         paths = sorted((self.folder / "segments").glob("*.seg"))
-        for number, path in enumerate(paths, 1):
+        first = self.base.number + 1 if self.base else 1
+        for number, path in enumerate(paths, first):
             name = f"{number:020}.seg"
             self.placed(f"segments/{name}", require, path.name == name, "SegmentMissing",
                         "it is not there")
@@ -182,8 +202,9 @@ class Store:
         signed = signed_by(self.key, "chaperone attach v1", attach.message, attach.signature)
         require(signed and attach.log_key == self.key, "AttachInvalid", "not of the log key")
         before = self.life.attach.id if self.lives else bytes(8)
-        require(attach.ordinal == len(self.lives) + 1 and attach.previous == before,
-                "AttachMissing", f"attach {attach.ordinal} comes after {len(self.lives)}")
+        lived = self.life.attach.ordinal if self.lives else 0
+        require(attach.ordinal == lived + 1 and attach.previous == before,
+                "AttachMissing", f"attach {attach.ordinal} comes after {lived}")
         require(attach.previous_head == self.last_head(), "TailMissing",
                 "it names another head before it")
         require(at == 0 and attach.segment == segment.number
@@ -352,8 +373,11 @@ class Store:
                 require(session, "SessionMissing", "not there", identity, last)
                 require(session.id == identity, "HeadInvalid", "another", identity, last)
                 require(session.last >= last, "TailMissing", "it ends earlier", identity, last)
-                require((session.last, session.chain, session.ended) == (last, chain, closed),
+                # Whether what ended with the record before the base had ended, only a head can say.
+                ended = closed if session.behind == session.next else session.ended
+                require((session.last, session.chain, ended) == (last, chain, closed),
                         "HeadInvalid", "it ends otherwise", identity, last)
+                session.ended = ended
         named = {state[0] for state in head.open + head.closed}
         for ordinal, session in sorted(life.sessions.items()):
             require(ordinal in named, "HeadInvalid", "not named", session.id, session.last)

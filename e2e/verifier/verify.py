@@ -34,6 +34,7 @@ def verify(path, key, note, known):
         checked.verify()
     except Break as broken:
         found = broken.view()
+    removed = getattr(checked, "removed", None)
     return {
         "ok": found is None,
         "level": "outer" if checked.asked_and_sealed() else "full",
@@ -48,6 +49,7 @@ def verify(path, key, note, known):
             {"user": one.user, "sessions": [session.hex() for session in one.sessions()]}
             for one in getattr(checked, "unsealings", [])
         ],
+        "removed": removed and {"entries": removed.entries, "checkpoint": removed.checkpoint},
         "break": found,
     }
 

@@ -7,7 +7,8 @@
 //! | ENOSPC, EIO, a disk that stalls | `faults.rs::a_failed_write_…`, `…::a_failed_fdatasync_is_never_tried_again`, `…::a_full_spool_…`, `…::a_stalled_fdatasync_…` | e2e `evidence.rs::nothing_without_a_record`, `…::nothing_through_a_stall` (a preloaded library fails the system calls) |
 //! | operator down, slow, restarted | `replication.rs::without_an_acknowledgement_…` | `cluster_outage.rs`, `cluster_kills.rs::operator_restart_and_leader_change_lose_nothing` |
 //! | two leaders | – | operator `tests/cluster/audit.rs::two_leaders_cannot_fork_the_log` |
-//! | API server refuses writes | `replication.rs::without_an_acknowledgement_…` | operator `tests/cluster/audit.rs::a_full_quota_refuses_and_recovers` |
+//! | API server refuses writes | `replication.rs::without_an_acknowledgement_…` | operator `tests/cluster/audit.rs::a_full_quota_refuses_and_recovers`, `cluster_outage.rs::an_api_server_that_refuses_evidence_…` |
+//! | place for packs down, slow, saying no; a leader lost while it packs | – | operator `tests/places.rs`, `tests/cluster/packs.rs`; `cluster_seal.rs::what_is_packed_is_found_again_…` |
 //! | run or segment altered, dropped, repeated, reordered, swapped; wrong key | `verify::tests` (`verify_names_the_first_break` and those beside it) | e2e `evidence.rs::a_changed_byte_…`, `cluster_uninstall.rs::a_segment_altered_by_a_cluster_admin_is_named_by_verify`, `independent_verifier.rs` |
 //! | forged session from another pod | `audit::tests` | operator `tests/cluster/audit.rs::a_pod_hands_in_only_its_own`; `cluster_admission/evidence.rs` |
 //! | clock steps | `faults.rs::a_clock_that_steps_back_breaks_nothing` | – |

@@ -1,6 +1,7 @@
 //! Command line and settings. Every flag is also an environment variable `CHAPERONE_…`.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chaperone_crds::HumanDuration;
@@ -59,6 +60,9 @@ pub struct Config {
     /// Allow Connections whose target is a loopback, link-local or metadata address.
     #[arg(long, env = "CHAPERONE_ALLOW_SPECIAL_TARGETS")]
     pub allow_special_targets: bool,
+    /// Folder for packs of evidence, on a volume that only this replica has.
+    #[arg(long, env = "CHAPERONE_PACKS_DIR")]
+    pub packs_dir: Option<PathBuf>,
     /// `resources` of the sidecar's container, as JSON.
     #[arg(long, env = "CHAPERONE_SIDECAR_RESOURCES", value_parser = resources)]
     pub sidecar_resources: Option<ResourceRequirements>,

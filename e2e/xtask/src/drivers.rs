@@ -25,6 +25,7 @@ const PGJDBC: Artifact = Artifact {
     group: "org.postgresql",
     name: "postgresql",
     version: "42.7.14",
+    classifier: None,
     digest: "73914527305a40cce504b0d3d90b23caf565136912d607ae8ae7c5895512332c",
 };
 

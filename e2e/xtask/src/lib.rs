@@ -33,6 +33,7 @@ pub mod postgres;
 pub mod process;
 pub mod random;
 pub mod releases;
+pub mod s3proxy;
 pub mod search;
 pub mod sidecar;
 pub mod wait;

@@ -17,6 +17,8 @@ pub struct Artifact {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+    /// Which of its jars, where it has more than one.
+    pub classifier: Option<&'static str>,
     /// SHA-256 of the jar.
     pub digest: &'static str,
 }
@@ -28,9 +30,14 @@ impl Artifact {
             group,
             name,
             version,
+            classifier,
             digest,
         } = self;
-        let artifact = format!("{group}:{name}:{version}");
+        let (more, suffix) = match classifier {
+            Some(classifier) => (format!(":jar:{classifier}"), format!("-{classifier}")),
+            None => (String::new(), String::new()),
+        };
+        let artifact = format!("{group}:{name}:{version}{more}");
         println!("$ mvn dependency:copy -Dartifact={artifact}");
         succeed(
             Command::new("mvn")
@@ -39,7 +46,7 @@ impl Artifact {
                 .arg(format!("-DoutputDirectory={}", into.display()))
                 .current_dir(into),
         )?;
-        let jar = into.join(format!("{name}-{version}.jar"));
+        let jar = into.join(format!("{name}-{version}{suffix}.jar"));
         let found = digest::of_file(&jar)?;
         if found != *digest {
             bail!("{artifact} has the digest {found}, and {digest} is pinned");

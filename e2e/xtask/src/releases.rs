@@ -89,6 +89,7 @@ impl Release {
             group: GROUP,
             name: ARTIFACT,
             version: self.version,
+            classifier: None,
             digest: self.digest,
         };
         let archive = artifact.fetch(scratch.path())?;

@@ -8,20 +8,24 @@
 //! their keys    data.keys, or data.keys.age: see `bundle_keys`
 //! ```
 //! A pod's store goes in whole: its chain has no gaps, so that what is missing shows. What of it is
-//! sealed, nobody reads without the keys of its session. How the files are packed into one is for
-//! others to say.
+//! sealed, nobody reads without the keys of its session. Where the log's beginning was removed, the
+//! tombstone that says so goes in too, and the store from there on. How the files are packed into
+//! one is for others to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::bundle_keys::read_keys;
+use super::collect::write_stores_behind;
 use super::proof::{Leaves, ProofFile, consistent, included};
+use super::removed::{self, Removed, newest_tombstone, regrown};
 use super::unsealing::opened;
 use super::verify::LogReport;
-use super::{Collected, Entry, EntryKind, Note, digest, write_stores};
+use super::{Collected, Entry, EntryKind, Note, Tree, digest};
+use crate::entry::Run;
 use crate::error::StoreError;
 use crate::frame::Hash;
 use crate::keys::{self, fingerprint};
@@ -76,12 +80,18 @@ pub enum BundleError {
     /// The log is not such that anything in it can be proven.
     #[error("the log cannot be proven: {0}; `verify` says what is wrong with it")]
     Unprovable(String),
-    /// What a proof needs was removed.
+    /// The tombstone that says what was removed is not in the log yet.
     #[error(
-        "the log's beginning was removed under a tombstone, so nothing of it fits into a bundle any \
-         more; `verify` on the cluster itself still works"
+        "what was removed of the log is said by a tombstone that has no checkpoint yet; ask again in a \
+         few seconds"
     )]
-    Removed,
+    Waiting,
+    /// What there is of a session is held below a tombstone, and what a proof of it needs is gone.
+    #[error(
+        "session {0} is below the tombstone that removed what was around it, so nothing proves it without \
+         the log any more; `verify` on the cluster itself still works"
+    )]
+    Below(SessionId),
     /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -100,38 +110,52 @@ pub fn of_log(
     sessions: &[SessionId],
 ) -> Result<Files, BundleError> {
     let unprovable = |what: &str| BundleError::Unprovable(what.to_owned());
-    // A proof needs all leaves, and a store's beginning is what the rest of it hangs on.
-    if collected
-        .checkpoints
-        .keys()
-        .next()
-        .is_some_and(|first| *first > 1)
-    {
-        return Err(BundleError::Removed);
-    }
+    let (removed, _) = newest_tombstone(collected, public);
+    let begins = removed
+        .as_ref()
+        .map_or(0, |removed| removed.tombstone.checkpoint);
+    let beginning = beginning(collected, begins)?;
     let newest = collected.checkpoints.values().next_back();
     let note = newest
         .map(|checkpoint| checkpoint.note.clone())
         .ok_or_else(|| unprovable("it has no checkpoint yet"))?;
     let (mut hashes, mut wanted) = (Vec::new(), Vec::new());
-    for (name, leaves) in collected.checkpoints.values().flat_map(|c| &c.segments) {
+    let first = usize::try_from(beginning.size()).unwrap_or(usize::MAX);
+    let behind = || collected.checkpoints.range(begins.saturating_add(1)..);
+    let mut says = None;
+    for (name, leaves) in behind().flat_map(|(_, c)| &c.segments) {
         let there = collected.segments.get(name);
         for (at, leaf) in leaves.iter().enumerate() {
             let of_stores = |entry: &Entry| {
                 let mut stores = stores.iter();
                 stores.any(|(uid, key)| *uid == entry.uid && *key == entry.store)
             };
-            if let Some((entry, data)) = there.and_then(|entries| entries.get(at))
-                && (of_stores(entry) || has_opened(entry, data, public, sessions))
-            {
-                wanted.push((hashes.len(), entry, data));
+            let index = first.saturating_add(hashes.len());
+            if let Some((entry, data)) = there.and_then(|entries| entries.get(at)) {
+                let removes = removed
+                    .as_ref()
+                    .is_some_and(|removed| removed.name == *name);
+                if removes {
+                    says = Some(index);
+                }
+                if removes || of_stores(entry) || has_opened(entry, data, public, sessions) {
+                    wanted.push((index, entry, data));
+                }
             }
             hashes.push(*leaf);
         }
     }
-    let leaves = Leaves::new(hashes);
+    if removed.is_some() && says.is_none() {
+        return Err(BundleError::Waiting);
+    }
+    there_is(
+        sessions,
+        removed.as_ref(),
+        wanted.iter().map(|(_, entry, data)| (*entry, *data)),
+    )?;
+    let leaves = Leaves::behind(&beginning, hashes);
     let signed = Note::open(&note, public).map_err(|error| unprovable(&error.to_string()))?;
-    if (signed.size, signed.root) != (as_u64(leaves.size()), leaves.root(leaves.size())) {
+    if (signed.size, Some(signed.root)) != (as_u64(leaves.size()), leaves.root()) {
         return Err(unprovable("its newest checkpoint signs another tree"));
     }
     let mut files = Files::new();
@@ -147,7 +171,7 @@ pub fn of_log(
         files.insert(path, data.clone());
         entries.push(ManifestEntry::of(as_u64(index), entry));
     }
-    for checkpoint in collected.checkpoints.values() {
+    for (_, checkpoint) in collected.checkpoints.range(begins..) {
         let old = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
         let path = leaves
             .consistency(old)
@@ -162,6 +186,57 @@ pub fn of_log(
     }
     files.insert(CHECKPOINT.to_owned(), note.into_bytes());
     finish(files, public, sessions, entries)
+}
+
+/// The tree up to a checkpoint behind which a bundle begins: none of a log that has its beginning.
+fn beginning(collected: &Collected, begins: u64) -> Result<Tree, BundleError> {
+    let unprovable = |what: &str| BundleError::Unprovable(what.to_owned());
+    if begins == 0 {
+        let first = collected.checkpoints.keys().next();
+        return match first.is_some_and(|first| *first > 1) {
+            true => Err(unprovable(
+                "its beginning is not there, and no tombstone says so",
+            )),
+            false => Ok(Tree::default()),
+        };
+    }
+    let anchor = collected.checkpoints.get(&begins);
+    anchor
+        .and_then(|anchor| regrown(anchor.size, &anchor.subtrees, &anchor.root))
+        .ok_or_else(|| unprovable("the checkpoint that a tombstone leaves does not hold"))
+}
+
+/// Whether each of these sessions is in some of these entries, where some of the log is removed: else
+/// it is below the tombstone.
+fn there_is<'a>(
+    sessions: &[SessionId],
+    removed: Option<&Removed>,
+    entries: impl Iterator<Item = (&'a Entry, &'a Vec<u8>)>,
+) -> Result<(), BundleError> {
+    if removed.is_none() {
+        return Ok(());
+    }
+    let mut parts: BTreeMap<(&str, [u8; 32], u64), BTreeMap<u32, &[u8]>> = BTreeMap::new();
+    for (entry, data) in entries.filter(|(entry, _)| entry.kind == EntryKind::Segment) {
+        let place = (entry.uid.as_str(), entry.store, entry.number);
+        parts.entry(place).or_default().insert(entry.part, data);
+    }
+    let mut there = BTreeSet::new();
+    for parts in parts.into_values() {
+        let bytes: Vec<u8> = parts.into_values().flatten().copied().collect();
+        let Ok(split) = segment::split(&bytes) else {
+            continue;
+        };
+        let runs = split
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == segment::RUN);
+        there.extend(runs.filter_map(|entry| Some(Run::decode(entry.body).ok()?.run.session)));
+    }
+    match sessions.iter().find(|session| !there.contains(*session)) {
+        Some(session) => Err(BundleError::Below(*session)),
+        None => Ok(()),
+    }
 }
 
 /// Whether an entry says that one of these sessions was opened for somebody.
@@ -346,6 +421,11 @@ pub fn verify_bundle(
     };
     let folders = if files.contains_key(CHECKPOINT) {
         let entries = checked.proven(files, &manifest, &public, held);
+        checked.removed_before(&entries, &public);
+        let entries = entries
+            .into_iter()
+            .map(|(_, entry, data)| (entry, data))
+            .collect();
         let folders = checked.stores(entries, &public, &ring, selection, scratch)?;
         told.log = Some(checked.clone());
         folders
@@ -404,7 +484,7 @@ impl LogReport {
         manifest: &Manifest,
         public: &[u8; 32],
         held: Option<&str>,
-    ) -> Vec<(Entry, Vec<u8>)> {
+    ) -> Vec<(u64, Entry, Vec<u8>)> {
         let text = files
             .get(CHECKPOINT)
             .and_then(|note| std::str::from_utf8(note).ok())
@@ -426,9 +506,38 @@ impl LogReport {
         }
         let mut entries = Vec::with_capacity(manifest.entries.len());
         for listed in &manifest.entries {
-            entries.extend(self.in_tree(files, listed, text, &note));
+            let found = self.in_tree(files, listed, text, &note);
+            entries.extend(found.map(|(entry, data)| (listed.leaf, entry, data)));
         }
         entries
+    }
+
+    /// What the tombstone in it says is gone. It comes after what it removes, as its leaf shows.
+    fn removed_before(&mut self, entries: &[(u64, Entry, Vec<u8>)], public: &[u8; 32]) {
+        let mut newest: Option<Removed> = None;
+        for (leaf, entry, data) in entries {
+            if entry.kind != EntryKind::Tombstone {
+                continue;
+            }
+            let found = removed::opened(entry, data, public);
+            let found = found.and_then(|tombstone| match tombstone.size <= *leaf {
+                true => Ok(tombstone),
+                false => Err("it removes itself".to_owned()),
+            });
+            let name = format!("ts-{}", entry.number);
+            match found {
+                Err(why) => self.wrong(MANIFEST, BreakReason::TombstoneInvalid, why),
+                Ok(tombstone) => {
+                    let before = newest.as_ref().map(|newest| newest.tombstone.number);
+                    if before.is_none_or(|before| before < tombstone.number) {
+                        newest = Some(Removed { name, tombstone });
+                    }
+                }
+            }
+        }
+        if let Some(newest) = newest {
+            self.told_in_bundle(newest);
+        }
     }
 
     /// The stores of these entries.
@@ -453,7 +562,9 @@ impl LogReport {
                 Err(why) => self.wrong(MANIFEST, BreakReason::UnsealInvalid, why),
             }
         }
-        let folders = write_stores(&collected, public, scratch, &|_| false)?;
+        let removed = self.removed.clone();
+        let gone = |_: &str| false;
+        let folders = write_stores_behind(&collected, public, scratch, &gone, removed.as_ref())?;
         let selected = match selection {
             Selection::All => None,
             Selection::Session(id) => Some(id),
@@ -551,7 +662,13 @@ impl LogReport {
         }
         for session in &manifest.sessions {
             if !there.contains(session) {
-                let detail = format!("session {session} is not in it");
+                let mut detail = format!("session {session} is not in it");
+                if let Some(removed) = &self.removed {
+                    let number = removed.tombstone.number;
+                    detail.push_str(&format!(
+                        ": it may be among what tombstone {number} says is gone"
+                    ));
+                }
                 self.wrong(MANIFEST, BreakReason::SessionMissing, detail);
             }
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::certificate::Pod;
-use super::removed::newest_tombstone;
+use super::removed::{Removed, newest_tombstone};
 use super::{Entry, EntryKind, StoreCertificate};
 use crate::codec::Put;
 use crate::error::StoreError;
@@ -70,6 +70,18 @@ pub fn write_stores(
     dir: &Path,
     live: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<StoreFolder>, StoreError> {
+    let (removed, _) = newest_tombstone(collected, public);
+    write_stores_behind(collected, public, dir, live, removed.as_ref())
+}
+
+/// The same behind a tombstone that is known.
+pub(super) fn write_stores_behind(
+    collected: &Collected,
+    public: &[u8; 32],
+    dir: &Path,
+    live: &dyn Fn(&str) -> bool,
+    removed: Option<&Removed>,
+) -> Result<Vec<StoreFolder>, StoreError> {
     let mut stores: BTreeMap<(String, [u8; 32]), Gathered<'_>> = BTreeMap::new();
     for (entry, data) in collected.segments.values().flatten() {
         // Of no pod's store.
@@ -79,8 +91,7 @@ pub fn write_stores(
         let gathered = stores.entry((entry.uid.clone(), entry.store)).or_default();
         gathered.take(entry, data, public);
     }
-    let (removed, _) = newest_tombstone(collected, public);
-    let bases = removed.map_or_else(Vec::new, |removed| removed.tombstone.stores);
+    let bases = removed.map_or(&[][..], |removed| &removed.tombstone.stores);
     let mut out = Vec::with_capacity(stores.len());
     for ((uid, key), gathered) in stores {
         let folder = dir.join(uid_folder(&uid)).join(hex::encode(key));

@@ -12,6 +12,7 @@
 //! - [`Cut`] is the log's beginning as it is to go, [`Tombstone`] what then says that it is gone and
 //!   what the rest is verified from;
 //! - [`Unsealing`] says who was given the keys of which sessions, [`KeyFinder`] finds those;
+//! - [`PackWriter`] puts what is old into one file, [`pack_lines`] reads it back;
 //! - [`bundle`] is some of it cut out, with proofs (`proof`) that need not the rest;
 //! - [`mod@verify`] holds all of it against the log's public key, then every store against its
 //!   certificate, with the same pass that verifies a standalone store.
@@ -26,6 +27,7 @@ mod collect;
 mod cut;
 mod key_finder;
 mod note;
+mod pack;
 mod proof;
 mod removed;
 mod tombstone;
@@ -43,6 +45,7 @@ pub use collect::{Checkpoint, Collected, StoreFolder, write_stores};
 pub use cut::{At, Cut, Hold};
 pub use key_finder::{FoundKeys, KeyFinder};
 pub use note::{Note, NoteError, ORIGIN};
+pub use pack::{MAX_PACK, PackError, PackWriter, pack_lines};
 pub use removed::Removed;
 pub use tombstone::{Held, MAX_TOMBSTONE, Tombstone, TombstoneError};
 pub use tree::{Tree, leaf_hash};

@@ -5,7 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::tree::node_hash;
+use super::tree::{Tree, node_hash};
 use crate::frame::{Hash, sha256};
 
 /// First line of a C2SP tlog-proof.
@@ -13,59 +13,92 @@ const PROOF_HEADER: &str = "c2sp.org/tlog-proof@v1";
 /// More hashes than any tree has levels.
 const MAX_PATH: usize = 64;
 
-/// All leaves of a tree, for whoever makes proofs of it.
+/// All leaves of a tree, or all behind a beginning of which only the full subtrees are known, for
+/// whoever makes proofs of it.
+///
+/// A proof of a leaf behind the beginning, or of a growth from behind it, needs no more: a node that
+/// lies wholly in the beginning and whose parent does not is one of its full subtrees.
 #[derive(Debug, Clone)]
 pub(super) struct Leaves {
-    /// Hashes of the full subtrees of 2ⁿ leaves, by n, from the left.
-    levels: Vec<Vec<Hash>>,
+    /// Hashes of the full subtrees of 2ⁿ leaves, by n, from the left, as far as they are known; and
+    /// which is the first of them.
+    levels: Vec<(usize, Vec<Hash>)>,
+    size: usize,
 }
 
 impl Leaves {
     /// Of these leaf hashes, in order.
+    #[cfg(test)]
     pub(super) fn new(leaves: Vec<Hash>) -> Leaves {
-        let mut levels = vec![leaves];
-        while let Some(below) = levels.last().filter(|below| below.len() > 1) {
-            let pairs = below.chunks_exact(2);
-            let above = pairs.filter_map(|pair| match pair {
-                [left, right] => Some(node_hash(left, right)),
-                _ => None,
-            });
-            let above = above.collect();
-            levels.push(above);
+        Leaves::behind(&Tree::default(), leaves)
+    }
+
+    /// Of these leaf hashes, which come behind a tree.
+    pub(super) fn behind(beginning: &Tree, leaves: Vec<Hash>) -> Leaves {
+        let mut subtrees = beginning.subtrees().to_vec();
+        let mut before = usize::try_from(beginning.size()).unwrap_or(usize::MAX);
+        let size = before.saturating_add(leaves.len());
+        let (mut known, mut levels) = (leaves, Vec::new());
+        loop {
+            // The full subtree of this height, if the beginning has one, is just left of what is known.
+            if before & 1 == 1
+                && let Some(subtree) = subtrees.pop()
+            {
+                known.insert(0, subtree);
+            }
+            let pairs = known.chunks_exact(2);
+            let above: Vec<Hash> = pairs
+                .filter_map(|pair| match pair {
+                    [left, right] => Some(node_hash(left, right)),
+                    _ => None,
+                })
+                .collect();
+            levels.push((before & !1, known));
+            before >>= 1;
+            if above.is_empty() && before == 0 {
+                return Leaves { levels, size };
+            }
+            known = above;
         }
-        Leaves { levels }
     }
 
     /// How many.
     pub(super) fn size(&self) -> usize {
-        self.levels.first().map_or(0, Vec::len)
+        self.size
     }
 
-    /// The hash of the subtree over the leaves from `low` up to `high`.
-    fn hash(&self, low: usize, high: usize) -> Hash {
+    /// The hash of the subtree over the leaves from `low` up to `high`, if it is known.
+    fn hash(&self, low: usize, high: usize) -> Option<Hash> {
         let size = high.saturating_sub(low);
         if size == 0 {
-            return sha256(&[]);
+            return Some(sha256(&[]));
         }
         let level = usize::try_from(size.trailing_zeros()).unwrap_or(0);
         if size.is_power_of_two()
-            && let Some(found) = self
-                .levels
-                .get(level)
-                .and_then(|level| level.get(low / size))
+            && let Some((first, nodes)) = self.levels.get(level)
+            && let Some(found) = (low / size)
+                .checked_sub(*first)
+                .and_then(|at| nodes.get(at))
         {
-            return *found;
+            return Some(*found);
+        }
+        if size == 1 {
+            return None;
         }
         let middle = low + split(size);
-        node_hash(&self.hash(low, middle), &self.hash(middle, high))
+        Some(node_hash(
+            &self.hash(low, middle)?,
+            &self.hash(middle, high)?,
+        ))
     }
 
-    /// The root over the first `size` leaves.
-    pub(super) fn root(&self, size: usize) -> Hash {
-        self.hash(0, size.min(self.size()))
+    /// The root.
+    pub(super) fn root(&self) -> Option<Hash> {
+        self.hash(0, self.size)
     }
 
-    /// The path from a leaf to the root, nearest first. None where there is no such leaf.
+    /// The path from a leaf to the root, nearest first. None where there is no such leaf, or it is in
+    /// the beginning.
     pub(super) fn inclusion(&self, index: usize) -> Option<Vec<Hash>> {
         let (mut low, mut high) = (0, self.size());
         if index >= high {
@@ -75,10 +108,10 @@ impl Leaves {
         while high - low > 1 {
             let middle = low + split(high - low);
             if index < middle {
-                path.push(self.hash(middle, high));
+                path.push(self.hash(middle, high)?);
                 high = middle;
             } else {
-                path.push(self.hash(low, middle));
+                path.push(self.hash(low, middle)?);
                 low = middle;
             }
         }
@@ -86,7 +119,8 @@ impl Leaves {
         Some(path)
     }
 
-    /// What shows that this tree grew out of its first `old` leaves. None where it is smaller.
+    /// What shows that this tree grew out of its first `old` leaves. None where it is smaller, or those
+    /// end within the beginning.
     pub(super) fn consistency(&self, old: usize) -> Option<Vec<Hash>> {
         let (mut low, mut high) = (0, self.size());
         if old > high {
@@ -99,16 +133,16 @@ impl Leaves {
         while old != high {
             let middle = low + split(high - low);
             if old <= middle {
-                path.push(self.hash(middle, high));
+                path.push(self.hash(middle, high)?);
                 high = middle;
             } else {
-                path.push(self.hash(low, middle));
+                path.push(self.hash(low, middle)?);
                 low = middle;
             }
         }
         // The old root itself is known to whoever checks.
         if low > 0 {
-            path.push(self.hash(low, high));
+            path.push(self.hash(low, high)?);
         }
         path.reverse();
         Some(path)

@@ -93,20 +93,7 @@ impl LogReport {
             );
             self.untrue(&removed.name, why);
         }
-        let made = i64::try_from(tombstone.wall_ns / 1_000_000_000).unwrap_or(i64::MAX);
-        let mut detail = format!(
-            "{} segments with {} entries, of {} to {}, were removed on {} under tombstone {}: they \
-             were older than {} s and the store was nearly full; checkpoint {} stays as what the \
-             rest grows from",
-            tombstone.segments,
-            tombstone.entries,
-            date(tombstone.oldest_s),
-            date(tombstone.newest_s),
-            date(made),
-            tombstone.number,
-            tombstone.at_least_s,
-            tombstone.checkpoint,
-        );
+        let mut detail = in_words(tombstone);
         if kept > 0 {
             let holds: Vec<&str> = tombstone
                 .held
@@ -123,6 +110,18 @@ impl LogReport {
         }
         let file = segment_name(&removed.name).into();
         self.report.note(Some(file), None, detail);
+    }
+
+    /// The same in a bundle, which has nothing of what is held below a tombstone: it is not looked for.
+    pub(super) fn told_in_bundle(&mut self, mut removed: Removed) {
+        removed
+            .tombstone
+            .stores
+            .retain(|known| known.hold.is_empty());
+        let detail = in_words(&removed.tombstone);
+        self.report
+            .note(Some(segment_name(&removed.name).into()), None, detail);
+        self.removed = Some(removed);
     }
 
     /// A store whose beginning was removed: each stretch of it that is there, from its base.
@@ -185,7 +184,24 @@ fn passes(bases: &[StoreBase]) -> Vec<(&Base, Option<u64>)> {
     passes
 }
 
-fn opened(entry: &Entry, data: &[u8], public: &[u8; 32]) -> Result<Tombstone, String> {
+/// What is gone, for people.
+fn in_words(tombstone: &Tombstone) -> String {
+    let made = i64::try_from(tombstone.wall_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    format!(
+        "{} segments with {} entries, of {} to {}, were removed on {} under tombstone {}; \
+         nothing younger than {} s was; checkpoint {} stays as what the rest grows from",
+        tombstone.segments,
+        tombstone.entries,
+        date(tombstone.oldest_s),
+        date(tombstone.newest_s),
+        date(made),
+        tombstone.number,
+        tombstone.at_least_s,
+        tombstone.checkpoint,
+    )
+}
+
+pub(super) fn opened(entry: &Entry, data: &[u8], public: &[u8; 32]) -> Result<Tombstone, String> {
     let tombstone = Tombstone::open(data, public).map_err(|error| error.to_string())?;
     if entry.number != tombstone.number || entry.parts != 1 || entry.store != *public {
         return Err("it is another one than its entry says".to_owned());

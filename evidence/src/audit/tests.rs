@@ -19,6 +19,7 @@ use crate::record::SessionId;
 use crate::support::{attach, detach, full_session};
 use crate::verify::BreakReason;
 
+mod behind;
 mod removal;
 mod unsealing;
 
@@ -489,7 +490,7 @@ fn every_leaf_and_every_growth_of_a_tree_is_proven() {
     for size in 1..=all.len() {
         let these = &all[..size];
         let (tree, root) = (proof::Leaves::new(these.to_vec()), root_of(these));
-        assert_eq!(tree.root(size), root);
+        assert_eq!(tree.root(), Some(root));
         for (index, leaf) in these.iter().enumerate() {
             let path = tree.inclusion(index).unwrap();
             let at = |index: usize| proof::included(leaf, index as u64, size as u64, &path, &root);
@@ -515,6 +516,36 @@ fn every_leaf_and_every_growth_of_a_tree_is_proven() {
     }
 }
 
+#[test]
+fn what_is_behind_a_beginning_is_proven_without_its_leaves() {
+    let all = leaves(40);
+    for size in 1..=all.len() {
+        let whole = proof::Leaves::new(all[..size].to_vec());
+        let mut beginning = Tree::default();
+        for begins in 0..=size {
+            let tree = proof::Leaves::behind(&beginning, all[begins..size].to_vec());
+            assert_eq!((tree.size(), tree.root()), (size, whole.root()));
+            for index in begins..size {
+                let path = tree.inclusion(index);
+                assert_eq!(
+                    path,
+                    whole.inclusion(index),
+                    "{index} behind {begins} of {size}"
+                );
+            }
+            for old in begins..=size {
+                let path = tree.consistency(old);
+                assert_eq!(
+                    path,
+                    whole.consistency(old),
+                    "{old} behind {begins} of {size}"
+                );
+            }
+            beginning.push(*all.get(begins).unwrap_or(&[0; 32]));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_other_path_proves_anything(
@@ -523,7 +554,7 @@ proptest! {
         let all = leaves(size);
         let index = index % size;
         let tree = proof::Leaves::new(all.clone());
-        let root = tree.root(size);
+        let root = tree.root().unwrap();
         let good = tree.inclusion(index).unwrap();
         let included = |path: &[_]| {
             proof::included(&all[index], index as u64, size as u64, path, &root)

@@ -23,6 +23,8 @@ pub struct AuditMetrics {
     pub tombstones: IntCounter,
     /// AuditSegments that this replica removed.
     pub removed: IntCounter,
+    /// Packs that this replica wrote, and tries that failed, by `reason`.
+    pub packs: IntCounterVec,
     /// Requests for keys that this replica answered, by `reason`.
     pub unseals: IntCounterVec,
 }
@@ -73,6 +75,13 @@ impl AuditMetrics {
                 "chaperone_audit_removed_segments_total",
                 "AuditSegments that this replica removed under a tombstone",
             )?,
+            packs: IntCounterVec::new(
+                Opts::new(
+                    "chaperone_audit_packs_total",
+                    "Packs of old evidence that this replica stored, and tries that failed, by reason",
+                ),
+                &["reason"],
+            )?,
             unseals: IntCounterVec::new(
                 Opts::new(
                     "chaperone_audit_unseals_total",
@@ -90,6 +99,7 @@ impl AuditMetrics {
         registry.register(Box::new(metrics.quota.clone()))?;
         registry.register(Box::new(metrics.tombstones.clone()))?;
         registry.register(Box::new(metrics.removed.clone()))?;
+        registry.register(Box::new(metrics.packs.clone()))?;
         registry.register(Box::new(metrics.unseals.clone()))?;
         Ok(metrics)
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! control/audit ─entry─► ingest ─group commit─► AuditSegment                      (all replicas)
 //! AuditSegment ─metadata─► ledger ─► sequencer ─checkpoint─► AuditCheckpoint cp-N   (leader)
+//! ledger ─sizes─► packs ─pack─► a volume or bucket, AuditPack pack-N, then what is in it goes (leader)
 //! ledger ─sizes─► retention ─tombstone─► AuditSegment ts-N, then what is old goes  (leader)
 //! ledger ─sizes─► store ─► AuditStore status, ConfigMap chaperone-log              (leader)
 //! UnsealRequest ─keys of sessions─► unseal ─► AuditSegment us-<uid>, then the answer             (leader)
@@ -12,7 +13,8 @@
 //! - Nothing is acknowledged before the API server has it.
 //! - The name `cp-N` is the fence between two leaders: whoever creates it goes on from it, the
 //!   other reads it and goes on from it too. What was signed and not created is signed for nobody.
-//! - Evidence is removed by the retention alone, and never before the log says so.
+//! - Evidence is removed by the retention alone, and never before the log says so; what is packed is
+//!   deleted only once its pack was read back.
 
 mod api;
 mod checkpoint;
@@ -21,6 +23,7 @@ mod ingest;
 mod ledger;
 mod log_key;
 mod metrics;
+pub mod packs;
 mod quota;
 mod retention;
 mod seal_key;
@@ -39,6 +42,7 @@ pub(crate) use entry::{Place, made};
 pub(crate) use ingest::{Ingest, IngestError};
 pub use log_key::{LogKeyError, LogKeys};
 pub use metrics::AuditMetrics;
+pub(crate) use packs::{PacksError, Shelf};
 pub use seal_key::{SealKeyError, SealKeys};
 pub(crate) use unseal::{UnsealError, Unsealed, Unsealer};
 

@@ -5,6 +5,9 @@
 //!                                                                    └─► delete segments, then checkpoints
 //! ```
 //!
+//! With a backend, what is old is packed instead (`packs`), and packs go like this once they are older
+//! than `retention.packed`.
+//!
 //! - Nothing goes before the tombstone that says so has its place in the log.
 //! - The name `ts-<n>` is the fence between two leaders, as `cp-<n>` is for checkpoints.
 //! - What is to be deleted is read from the tombstone and the checkpoints that are still there, so
@@ -14,24 +17,27 @@ mod plan;
 mod remove;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chaperone_crds::audit_store::{NAME, NAMESPACE};
-use chaperone_crds::{AuditCheckpoint, AuditRemoved, AuditSegment, AuditStore, ConditionReason};
+use chaperone_crds::{
+    AuditCheckpoint, AuditPacked, AuditRemoved, AuditSegment, AuditStore, AuditStoreSpec,
+    ConditionReason,
+};
 use chaperone_evidence::audit::Tombstone;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Resource};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::api::{ApiError, in_time, numbered};
+use super::api::{ApiError, in_time, metadata, numbered};
 use super::ledger::Seen;
 use super::log_key::{LogKeyError, LogKeys};
+use super::packs::{Packer, PacksError, Step};
 use super::quota::{Level, level};
-use super::sequencer::{Progress, seen};
+use super::sequencer::Progress;
 use crate::context::Context;
 use crate::controllers::events::Events;
 
@@ -39,18 +45,33 @@ use crate::controllers::events::Events;
 const LOOK: Duration = Duration::from_secs(2);
 /// Pause after a fault.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before packs that are old, and could not go, are read again.
+const OVERDUE: Duration = Duration::from_secs(3600);
+/// Longest pause after faults of the place for packs.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Longest pause where nothing is old enough yet.
 const STUCK: Duration = Duration::from_secs(30);
-/// Objects of one page of metadata.
-const PAGE: u32 = 500;
 
 /// What was removed, and why no more is, as far as that is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Removal {
     /// By the newest tombstone.
     pub(super) removed: Option<AuditRemoved>,
-    /// Why nothing can be removed, where something should be.
-    pub(super) stuck: Option<String>,
+    /// What lies in packs.
+    pub(super) packed: Option<AuditPacked>,
+    /// Why nothing can be removed or packed, where something should be.
+    pub(super) stuck: Option<Stuck>,
+    /// Whether what is old is packed rather than removed.
+    pub(super) packs: bool,
+}
+
+/// Why there is no more room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stuck {
+    /// There is nothing that may go.
+    Nothing(String),
+    /// The place for packs, or a pack, is at fault.
+    Packing(String),
 }
 
 /// Why nothing was removed this time.
@@ -60,6 +81,9 @@ enum RetentionError {
     Api(#[from] ApiError),
     #[error(transparent)]
     Key(#[from] LogKeyError),
+    /// What is in packs cannot be had, or nothing can be packed.
+    #[error(transparent)]
+    Packs(#[from] PacksError),
     /// Somebody changed what the log is made of.
     #[error("{0}")]
     Log(String),
@@ -84,6 +108,11 @@ pub(super) struct Retention<'a> {
     events: Events,
     progress: watch::Receiver<Option<Progress>>,
     told: watch::Sender<Option<Removal>>,
+    packer: Packer<'a>,
+    /// How long nothing is packed after a fault.
+    pause: Duration,
+    /// When it was last looked which old packs can go.
+    planned: Option<Instant>,
     /// None until it was looked for.
     known: Option<Option<Known>>,
 }
@@ -103,6 +132,9 @@ impl<'a> Retention<'a> {
             events: Events::new(context.client.clone(), &context.config.pod_name),
             progress,
             told,
+            packer: Packer::new(context),
+            pause: PAUSE,
+            planned: None,
             known: None,
         }
     }
@@ -111,7 +143,11 @@ impl<'a> Retention<'a> {
     pub(super) async fn run(mut self) {
         loop {
             let pause = match self.round().await {
-                Ok(pause) => pause,
+                Ok(pause) => {
+                    self.pause = PAUSE;
+                    pause
+                }
+                Err(RetentionError::Packs(error)) => self.not_packed(&error),
                 Err(error) => {
                     tracing::warn!(%error, "old evidence is not removed, trying again");
                     // Another leader may have gone on meanwhile.
@@ -148,13 +184,15 @@ impl<'a> Retention<'a> {
         if busy {
             return Ok(LOOK);
         }
-        let quota = self
-            .context
-            .stores
-            .audit_store()
-            .map(|store| store.spec.quota.get());
+        let Some(watched) = self.context.stores.audit_store() else {
+            return Ok(LOOK);
+        };
         let is_full = |quota| level(progress.used_bytes, quota) != Level::Fine;
-        if !quota.is_some_and(is_full) {
+        if watched.spec.backend.is_some() {
+            let full = is_full(watched.spec.quota.get());
+            return self.pack(&watched, full, tip).await;
+        }
+        if !is_full(watched.spec.quota.get()) {
             self.tell(None);
             return Ok(LOOK);
         }
@@ -164,18 +202,87 @@ impl<'a> Retention<'a> {
         if !is_full(store.spec.quota.get()) {
             return Ok(LOOK);
         }
-        match self.plan(&store.spec).await? {
+        match self.plan(&store.spec, None).await? {
             Ok(tombstone) => {
-                self.bury(&store, tombstone, tip).await?;
+                let why =
+                    "they were older than spec.retention.atLeast, and the store was nearly full";
+                self.bury(&store, tombstone, tip, why).await?;
                 Ok(LOOK)
             }
             Err(why) => {
-                self.tell(Some(why));
+                self.tell(Some(Stuck::Nothing(why)));
                 // It gets older slowly, and looking is a list of all there is.
                 let at_least = store.spec.retention.at_least.get();
                 Ok((at_least / 10).clamp(LOOK, STUCK))
             }
         }
+    }
+
+    /// Packs what is old, and removes packs that are older than they are to be kept.
+    async fn pack(
+        &mut self,
+        watched: &AuditStore,
+        is_full: bool,
+        tip: u64,
+    ) -> Result<Duration, RetentionError> {
+        let known = self.known.as_ref().and_then(Option::as_ref);
+        let tombstone = known.map(|known| &known.tombstone);
+        let quota = watched.spec.quota.get();
+        match self.packer.step(is_full, quota, tip, tombstone).await? {
+            Step::More => {
+                self.tell(None);
+                return Ok(Duration::ZERO);
+            }
+            Step::Exhausted => {
+                let why = "all that has a checkpoint is packed already: raise spec.quota";
+                self.tell(Some(Stuck::Nothing(why.to_owned())));
+                return Ok(STUCK);
+            }
+            Step::Idle => {}
+        }
+        self.tell(None);
+        let Some(kept) = self.overdue(&watched.spec) else {
+            return Ok(LOOK);
+        };
+        let pause = (kept / 20).clamp(PAUSE, OVERDUE);
+        if self.planned.is_some_and(|at| at.elapsed() < pause) {
+            return Ok(LOOK);
+        }
+        self.planned = Some(Instant::now());
+        // Holds as they are now.
+        let stores: Api<AuditStore> = Api::all(self.context.client.clone());
+        let store = in_time(stores.get(NAME)).await?;
+        match self.plan(&store.spec, Some(kept)).await? {
+            Ok(tombstone) => {
+                let why = "they were older than spec.retention.packed";
+                self.bury(&store, tombstone, tip, why).await?;
+                Ok(LOOK)
+            }
+            // Held, or not old enough with what is in the same pack: no fault.
+            Err(_) => Ok(LOOK),
+        }
+    }
+
+    /// For how long packed evidence is kept, if the oldest pack is older.
+    fn overdue(&self, spec: &AuditStoreSpec) -> Option<Duration> {
+        let kept = spec.retention.packed?.get();
+        let kept = kept.max(spec.retention.at_least.get());
+        let oldest = self.packer.stored().next()?;
+        let due = oldest.newest.0.checked_add(kept).ok()?;
+        (due < Timestamp::now()).then_some(kept)
+    }
+
+    /// Nothing is packed, and nothing deleted; for how long it is left alone.
+    fn not_packed(&mut self, error: &PacksError) -> Duration {
+        tracing::warn!(%error, "old evidence is not packed, trying again");
+        let packs = &self.context.metrics.audit.packs;
+        packs.with_label_values(&["Failed"]).inc();
+        self.known = None;
+        self.packer.forget();
+        self.tell(Some(Stuck::Packing(error.to_string())));
+        let pause = self.pause;
+        self.pause = pause.saturating_mul(2).min(LONGEST);
+        pause
     }
 
     /// Writes the tombstone; what it says goes once a checkpoint names it.
@@ -184,11 +291,11 @@ impl<'a> Retention<'a> {
         store: &AuditStore,
         tombstone: Tombstone,
         tip: u64,
+        why: &str,
     ) -> Result<(), RetentionError> {
         let name = self.write(&tombstone).await?;
         let note = format!(
-            "{} segments are removed in all, up to checkpoint {}, under AuditSegment/{name}: they \
-             were older than spec.retention.atLeast, and the store was nearly full",
+            "{} segments are removed in all, up to checkpoint {}, under AuditSegment/{name}: {why}",
             tombstone.segments, tombstone.checkpoint
         );
         tracing::info!(
@@ -212,10 +319,16 @@ impl<'a> Retention<'a> {
         Ok(())
     }
 
-    fn tell(&self, stuck: Option<String>) {
+    fn tell(&self, stuck: Option<Stuck>) {
         let known = self.known.as_ref().and_then(Option::as_ref);
         let removal = Removal {
             removed: known.map(|known| removed(&known.name, &known.tombstone)),
+            packed: self.packer.told(),
+            packs: self
+                .context
+                .stores
+                .audit_store()
+                .is_some_and(|store| store.spec.backend.is_some()),
             stuck,
         };
         self.told.send_if_modified(|told| {
@@ -229,30 +342,12 @@ impl<'a> Retention<'a> {
     /// What is known of all segments without reading any.
     async fn listed(&self) -> Result<HashMap<String, Seen>, RetentionError> {
         let api: Api<AuditSegment> = Api::namespaced(self.context.client.clone(), NAMESPACE);
-        metadata(&api).await
+        Ok(metadata(&api).await?)
     }
 
     /// The same of all checkpoints.
     async fn listed_checkpoints(&self) -> Result<HashMap<String, Seen>, RetentionError> {
-        metadata(&self.checkpoints).await
-    }
-}
-
-async fn metadata<K>(api: &Api<K>) -> Result<HashMap<String, Seen>, RetentionError>
-where
-    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let mut found = HashMap::new();
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let list = in_time(api.list_metadata(&page)).await?;
-        for object in list.items {
-            found.insert(object.name_any(), seen(object.meta()));
-        }
-        match list.metadata.continue_ {
-            Some(token) if !token.is_empty() => page = page.continue_token(&token),
-            _ => return Ok(found),
-        }
+        Ok(metadata(&self.checkpoints).await?)
     }
 }
 
@@ -262,7 +357,7 @@ fn name_of(number: u64) -> String {
 }
 
 /// The number in such a name, if it is one, written as [`name_of`] does.
-fn number_of(name: &str) -> Option<u64> {
+pub(super) fn number_of(name: &str) -> Option<u64> {
     numbered("ts-", name)
 }
 

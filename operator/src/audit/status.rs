@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::log_key::LogKeys;
 use super::quota::{Level, level, words};
-use super::retention::Removal;
+use super::retention::{Removal, Stuck};
 use super::seal_key::{SealKeyError, SealKeys};
 use super::sequencer::Progress;
 use super::{CONFIG_MAP, LogKeyError};
@@ -68,6 +68,9 @@ async fn publish(context: &Context, keys: &LogKeys) -> Result<(), StatusError> {
     let data = [
         ("log.pub".to_owned(), public_pem(key.public())),
         ("fingerprint".to_owned(), fingerprint(key.public())),
+        // Through whose Service packs are read.
+        ("namespace".to_owned(), context.config.namespace.clone()),
+        ("service".to_owned(), context.config.service.clone()),
     ];
     let map = ConfigMap {
         metadata: ObjectMeta {
@@ -196,6 +199,7 @@ fn status_of(
         size,
         log_key,
         seal_keys: old.seal_keys.clone(),
+        packed: removal.packed.or_else(|| old.packed.clone()),
         removed: removal.removed.or_else(|| old.removed.clone()),
     }
 }
@@ -283,7 +287,11 @@ fn finding(used: u64, quota: u64, problem: Option<&str>, removal: &Removal) -> F
     if let Some(problem) = problem {
         return Finding::bad(ready, ConditionReason::EvidenceRefused, problem);
     }
-    let stuck = removal.stuck.as_deref();
+    let (stuck, full) = match &removal.stuck {
+        Some(Stuck::Packing(why)) => (Some(why.as_str()), ConditionReason::PackingFailed),
+        Some(Stuck::Nothing(why)) => (Some(why.as_str()), full),
+        None => (None, full),
+    };
     match level(used, quota) {
         Level::Full => {
             let why = stuck.unwrap_or("the oldest evidence is on its way out");
@@ -294,8 +302,16 @@ fn finding(used: u64, quota: u64, problem: Option<&str>, removal: &Removal) -> F
             )
         }
         Level::NearlyFull => {
-            let what = stuck.unwrap_or("the oldest evidence goes, under a tombstone");
+            let what = stuck.unwrap_or(match removal.packs {
+                true => "the oldest evidence goes into packs",
+                false => "the oldest evidence goes, under a tombstone",
+            });
             Finding::good(ready, full, format!("{words}; {what}"))
+        }
+        // Of what was begun and is not whole nothing is deleted, and it is tried again.
+        Level::Fine if full == ConditionReason::PackingFailed => {
+            let why = stuck.unwrap_or_default();
+            Finding::good(ready, full, format!("{words}; nothing is packed: {why}"))
         }
         Level::Fine => Finding::good(ready, ConditionReason::Ready, ""),
     }
@@ -315,8 +331,8 @@ mod tests {
         };
         let old = AuditStoreStatus::default();
         let removal = Removal {
-            removed: None,
-            stuck: Some("nothing is old enough".to_owned()),
+            stuck: Some(Stuck::Nothing("nothing is old enough".to_owned())),
+            ..Removal::default()
         };
         let finding = finding(used_bytes, 100, problem, &removal);
         let key = || "SHA256:x".to_owned();

@@ -2,26 +2,28 @@
 //! which, then the keys. Without the leaf there are none.
 //!
 //! ```text
-//! UnsealRequest ─► every AuditSegment read ─► keys found ─► AuditSegment us-<uid> ─► keys, for its recipient
+//! UnsealRequest ─► every AuditSegment and pack read ─► keys found ─► AuditSegment us-<uid> ─► keys, for its recipient
 //! ```
 //!
 //! The name `us-<uid>` is the fence: a second try, or a second leader, hands out what the leaf names
 //! that is there, and nothing else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{
-    AuditEntryKind, AuditSegment, ConditionReason, UnsealRequest, UnsealRequestSpec,
+    AuditEntryKind, AuditSegment, AuditSegmentSpec, ConditionReason, UnsealRequest,
+    UnsealRequestSpec,
 };
 use chaperone_evidence::audit::{FoundKeys, KeyFinder, LogKey, Unsealing};
 use chaperone_evidence::clock::SystemEntropy;
 use chaperone_evidence::seal::encrypt;
 use chaperone_evidence::{Keyring, Recipient, SessionId};
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{ListParams, PostParams};
 use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
 use tokio::sync::Mutex;
 
 use super::Audit;
@@ -29,6 +31,7 @@ use super::api::{ApiError, in_time};
 use super::entry::sound;
 use super::ingest;
 use super::log_key::{LogKeyError, LogKeys};
+use super::packs::{PacksError, Shelf};
 use super::seal_key::{SealKeyError, SealKeys};
 use crate::context::Context;
 
@@ -54,6 +57,9 @@ pub(crate) enum UnsealError {
     /// The API server failed us.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// What is in packs cannot be had.
+    #[error("what is packed cannot be read: {0}")]
+    Packs(#[from] PacksError),
     /// What the leaf would be signed with is not there.
     #[error(transparent)]
     LogKey(#[from] LogKeyError),
@@ -88,6 +94,7 @@ impl UnsealError {
     pub(crate) fn reason(&self) -> ConditionReason {
         match self {
             UnsealError::Api(_) => ConditionReason::ApiUnavailable,
+            UnsealError::Packs(_) => ConditionReason::PackingFailed,
             UnsealError::LogKey(_) | UnsealError::SealKey(_) => ConditionReason::Malformed,
             UnsealError::Full(_) => ConditionReason::QuotaExceeded,
             UnsealError::Refused(_) => ConditionReason::UnsealRefused,
@@ -101,6 +108,7 @@ impl UnsealError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             UnsealError::Api(_)
+            | UnsealError::Packs(_)
             | UnsealError::LogKey(_)
             | UnsealError::SealKey(_)
             | UnsealError::Full(_) => true,
@@ -185,23 +193,39 @@ async fn find(
 ) -> Result<FoundKeys, UnsealError> {
     let api: Api<DeserializeGuard<AuditSegment>> =
         Api::namespaced(context.client.clone(), NAMESPACE);
+    let mut take = |spec: AuditSegmentSpec| -> Result<(), UnsealError> {
+        for (entry, data) in sound(spec) {
+            if !finder.entry(&entry, &data, public) {
+                return Err(UnsealError::Parts);
+            }
+        }
+        Ok(())
+    };
+    let mut names = HashSet::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let list = in_time(api.list(&page)).await?;
         for segment in list.items {
             // One that was changed tells nothing; verify names it.
             let Ok(segment) = segment.0 else { continue };
-            for (entry, data) in sound(segment.spec) {
-                if !finder.entry(&entry, &data, public) {
-                    return Err(UnsealError::Parts);
-                }
-            }
+            names.insert(segment.name_any());
+            take(segment.spec)?;
         }
         match list.metadata.continue_ {
             Some(token) if !token.is_empty() => page = page.continue_token(&token),
-            _ => return Ok(finder.finish()),
+            _ => break,
         }
     }
+    // Second, so that what is packed meanwhile is found.
+    let shelf = Shelf::new(context);
+    for pack in shelf.stored().await? {
+        for (name, segment) in shelf.open(&pack).await?.segments {
+            if let Some(spec) = segment.spec.filter(|_| !names.contains(&name)) {
+                take(spec)?;
+            }
+        }
+    }
+    Ok(finder.finish())
 }
 
 fn unsealing(

@@ -5,6 +5,7 @@
 //! Caller + stores + references ─snapshot─► Content ─generations─► Snapshot ─attach, stream─►
 //! Caller + body ─approvals─► Draft, Tuple ─requests─► ApprovalRequest (API server)
 //! Caller + body ─audit─► checked entry ─► crate::audit
+//! digest ─packs─► the bytes of a pack, for auditors
 //! ```
 //!
 //! It runs on every replica. It serves no TLS itself: `main` hands the router to the listener
@@ -18,6 +19,7 @@ mod caller;
 mod generations;
 mod identity;
 mod notices;
+mod packs;
 mod places;
 mod refused;
 mod requests;
@@ -78,6 +80,7 @@ struct Shared {
     digest_key: Arc<DigestKey>,
     audit: Audit,
     handing_in: audit::HandingIn,
+    reading: packs::Reading,
     announcer: Announcer,
     metrics: ControlMetrics,
 }
@@ -134,6 +137,7 @@ pub fn router(
         digest_key,
         audit: Audit::start(context, tasks),
         handing_in: audit::HandingIn::default(),
+        reading: packs::Reading::new(context),
         announcer: Announcer::start(context.client.clone(), &context.config.pod_name, tasks),
         metrics: ControlMetrics::new(context)?,
         context: context.clone(),
@@ -148,6 +152,7 @@ pub fn router(
         .route("/v1/audit/certificate", post(audit::certificate))
         .route("/v1/audit", post(audit::append))
         .route("/v1/audit/sessions", post(audit::sessions))
+        .route("/v1/audit/packs/{name}/{digest}", get(packs::get))
         .route("/v1/notices", post(notices::notices))
         .route("/v1/identity/keys", post(identity::keys))
         .fallback(async || {

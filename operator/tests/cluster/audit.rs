@@ -27,27 +27,27 @@ use serde::Serialize;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::evidence;
 use crate::support::{Lab, eventually};
+use crate::{evidence, packs};
 
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// There is one log in a cluster, so one test at a time has it.
-async fn alone() -> MutexGuard<'static, ()> {
+pub async fn alone() -> MutexGuard<'static, ()> {
     static LOG: Mutex<()> = Mutex::const_new(());
     LOG.lock().await
 }
 
 /// A pod with a store of its own.
-struct Shop {
-    name: String,
-    pod: Pod,
+pub struct Shop {
+    pub name: String,
+    pub pod: Pod,
     token: String,
-    store: TempDir,
+    pub store: TempDir,
 }
 
 impl Shop {
-    async fn open(lab: &Lab, connection: &Connection) -> Shop {
+    pub async fn open(lab: &Lab, connection: &Connection) -> Shop {
         let name = lab.namespace("shop").await;
         let pod = lab.pod(&name, "report-1", connection).await;
         let token = lab.token(&name, Some(&pod), "chaperone.dev").await;
@@ -69,7 +69,7 @@ impl Shop {
         parse_public_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
-    async fn certificate(&self, lab: &Lab) -> Result<Bytes, (StatusCode, Refusal)> {
+    pub async fn certificate(&self, lab: &Lab) -> Result<Bytes, (StatusCode, Refusal)> {
         let request = CertificateRequest {
             store: hex::encode(self.key()),
         };
@@ -84,7 +84,7 @@ impl Shop {
     }
 
     /// Hands in everything; the names of the segments it is in.
-    async fn hand_in(&self, lab: &Lab) -> BTreeSet<String> {
+    pub async fn hand_in(&self, lab: &Lab) -> BTreeSet<String> {
         let certificate = self.certificate(lab).await.unwrap();
         let mut outbox = Outbox::open(self.store.path()).unwrap();
         let mut names = BTreeSet::new();
@@ -110,11 +110,15 @@ fn whole(certificate: &Bytes, next: Outgoing) -> Append {
     }
 }
 
-async fn lab() -> (Lab, Connection) {
+pub async fn lab() -> (Lab, Connection) {
     let lab = Lab::start().await;
-    let databases = lab.namespace("databases").await;
-    let connection = lab.connection(&databases, "orders-db", "orders.db").await;
+    let connection = connection(&lab).await;
     (lab, connection)
+}
+
+pub async fn connection(lab: &Lab) -> Connection {
+    let databases = lab.namespace("databases").await;
+    lab.connection(&databases, "orders-db", "orders.db").await
 }
 
 fn hash(text: &str) -> [u8; 32] {
@@ -122,12 +126,16 @@ fn hash(text: &str) -> [u8; 32] {
 }
 
 /// The log as it is in the cluster.
-async fn collected(lab: &Lab) -> Collected {
+pub async fn collected(lab: &Lab) -> Collected {
     let segments: Api<AuditSegment> = lab.api(NAMESPACE);
     let checkpoints: Api<AuditCheckpoint> = lab.api(NAMESPACE);
     let all = ListParams::default();
     let mut collected = Collected::default();
-    for segment in segments.list(&all).await.unwrap() {
+    let mut found = segments.list(&all).await.unwrap().items;
+    let mut named = checkpoints.list(&all).await.unwrap().items;
+    // Packs last, as auditors do: what is in one goes only after it is there.
+    packs::add(lab, &mut found, &mut named).await;
+    for segment in found {
         let entries = segment.spec.entries.iter().map(|entry| {
             let header = Entry {
                 kind: match entry.kind {
@@ -151,7 +159,7 @@ async fn collected(lab: &Lab) -> Collected {
             .segments
             .insert(segment.name_any(), entries.collect());
     }
-    for checkpoint in checkpoints.list(&all).await.unwrap() {
+    for checkpoint in named {
         assert_eq!(
             checkpoint.name_any(),
             format!("cp-{}", checkpoint.spec.number)
@@ -175,7 +183,7 @@ async fn collected(lab: &Lab) -> Collected {
 }
 
 /// The log's public key, as auditors get it.
-async fn public(lab: &Lab) -> [u8; 32] {
+pub async fn public(lab: &Lab) -> [u8; 32] {
     let maps: Api<ConfigMap> = lab.api(NAMESPACE);
     let map = eventually("the log's key is published", SOON, || async {
         maps.get_opt("chaperone-log").await.unwrap()
@@ -188,7 +196,7 @@ async fn public(lab: &Lab) -> [u8; 32] {
 }
 
 /// The log once all of it has a checkpoint, and what an auditor says to it.
-async fn verified(lab: &Lab) -> (Collected, LogReport) {
+pub async fn verified(lab: &Lab) -> (Collected, LogReport) {
     let public = public(lab).await;
     eventually(
         "everything has a checkpoint",
@@ -409,6 +417,7 @@ async fn keep(lab: &Lab, quota: &'static str, at_least: u64, holds: Vec<AuditHol
     let stores: Api<AuditStore> = Api::all(lab.client.clone());
     let retention = AuditRetention {
         at_least: HumanDuration::from_secs(at_least),
+        packed: None,
     };
     let patch = Patch::Merge(Keeping {
         spec: KeepingSpec {
@@ -471,7 +480,7 @@ async fn a_full_quota_refuses_and_recovers() {
 
 /// Hands in what one life of the shop's sidecar recorded, and waits while there is no room: how often
 /// it had to.
-async fn recorded(lab: &Lab, shop: &Shop, certificate: &Bytes) -> usize {
+pub async fn recorded(lab: &Lab, shop: &Shop, certificate: &Bytes) -> usize {
     let recorder = evidence::attach(shop.store.path());
     for n in 0..SESSIONS {
         evidence::full_session(&recorder, n).await;
@@ -495,7 +504,7 @@ async fn recorded(lab: &Lab, shop: &Shop, certificate: &Bytes) -> usize {
 
 /// Sessions of one life of a sidecar in [`recorded`].
 const SESSIONS: usize = 40;
-const MINUTES: Duration = Duration::from_secs(180);
+pub const MINUTES: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes"]

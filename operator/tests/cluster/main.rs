@@ -19,5 +19,6 @@ mod certificates;
 mod controllers;
 #[path = "../../../evidence/tests/support/mod.rs"]
 mod evidence;
+mod packs;
 mod stream;
 mod support;

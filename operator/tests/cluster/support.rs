@@ -81,6 +81,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 impl Lab {
     pub async fn start() -> Lab {
+        Lab::start_with(config()).await
+    }
+
+    /// One with other settings.
+    pub async fn start_with(config: Config) -> Lab {
         let client = Client::try_default()
             .await
             .expect("KUBECONFIG names a cluster");
@@ -89,6 +94,7 @@ impl Lab {
             include_str!("../../../crds/generated/accesspolicies.yaml"),
             include_str!("../../../crds/generated/approvalrequests.yaml"),
             include_str!("../../../crds/generated/auditcheckpoints.yaml"),
+            include_str!("../../../crds/generated/auditpacks.yaml"),
             include_str!("../../../crds/generated/auditsegments.yaml"),
             include_str!("../../../crds/generated/auditstores.yaml"),
             include_str!("../../../crds/generated/connections.yaml"),
@@ -120,12 +126,12 @@ impl Lab {
             .await;
         }
         let mut tasks = JoinSet::new();
-        let stores = Stores::watch(&client, config().allow_special_targets, &mut tasks);
+        let stores = Stores::watch(&client, config.allow_special_targets, &mut tasks);
         let (authorities, held) = watch::channel(Arc::new(vec![CA.to_owned()]));
         let (leading, leads) = watch::channel(false);
         let context = Context {
             client: client.clone(),
-            config: Arc::new(config()),
+            config: Arc::new(config),
             stores,
             metrics: Metrics::new().unwrap(),
             authorities: held,
@@ -322,7 +328,7 @@ spec:
     }
 }
 
-fn config() -> Config {
+pub fn config() -> Config {
     let cli = Cli::parse_from(["chaperone-operator", "run", "--sidecar-image", IMAGE]);
     match cli.command {
         Command::Run(config) => *config,

@@ -101,7 +101,15 @@ impl Evidence {
 
     /// The session named by an id, the unique start of one, or `last`.
     pub(crate) fn session(&self, wanted: &str) -> Result<Found, CliError> {
-        pick(self.sessions()?, wanted)
+        pick(self.sessions()?, wanted).map_err(|error| match (error, self) {
+            // It may have been there.
+            (CliError::Usage(why), Evidence::Log(log)) if log.lost_its_beginning() => {
+                CliError::Usage(format!(
+                    "{why}; evidence of this log was removed under a tombstone, and `verify` says how much"
+                ))
+            }
+            (error, _) => error,
+        })
     }
 }
 

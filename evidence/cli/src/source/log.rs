@@ -17,13 +17,13 @@ use super::convert::{self, fault};
 use super::fetch::all;
 use super::scratch::Scratch;
 use super::views::Views;
-use super::{Cluster, api_failure};
+use super::{Cluster, api_failure, packs};
 use crate::error::CliError;
 use crate::output::note;
 use crate::progress::Progress;
 
 /// ConfigMap in which the operator publishes the log's public key.
-const KEY_CONFIG_MAP: &str = "chaperone-log";
+pub(super) const KEY_CONFIG_MAP: &str = "chaperone-log";
 /// Its key with the PEM.
 const KEY_PEM: &str = "log.pub";
 /// Bytes of evidence that are fetched at most: eight times the quota that the chart sets.
@@ -35,6 +35,10 @@ pub(crate) struct FetchedLog {
     /// What of it cannot be read, by resource.
     faults: BTreeMap<String, Vec<Break>>,
     published: Option<[u8; 32]>,
+    /// Names and digests of the packs that were read.
+    packs: BTreeMap<String, String>,
+    /// Segments that are in one of them.
+    packed: HashSet<String>,
     live: HashSet<String>,
     bytes: usize,
     stores: Vec<StoreFolder>,
@@ -47,13 +51,16 @@ impl FetchedLog {
     /// Fetches all of it.
     ///
     /// Checkpoints come first: every segment that one names was there before it, so what is
-    /// missing from the segments that come second is missing.
+    /// missing from the segments that come second is missing. Packs come last, since what is in one
+    /// is deleted only after it is there.
     pub(crate) fn fetch(cluster: &Cluster, keys: &Keyring) -> Result<FetchedLog, CliError> {
         let progress = Progress::start("reading the log");
         let mut log = FetchedLog {
             collected: Collected::default(),
             faults: BTreeMap::new(),
             published: None,
+            packs: BTreeMap::new(),
+            packed: HashSet::new(),
             live: HashSet::new(),
             bytes: 0,
             stores: Vec::new(),
@@ -65,6 +72,7 @@ impl FetchedLog {
             log.published = published(cluster).await?;
             log.checkpoints(cluster).await?;
             log.segments(cluster, &progress).await?;
+            log.packs(cluster, &progress).await?;
             log.live = match live(cluster).await? {
                 Some(live) => live,
                 None => {
@@ -95,9 +103,11 @@ impl FetchedLog {
             let before = self.collected.segments.len();
             self.collected
                 .segments
-                .retain(|name, _| names.contains(name));
-            self.faults
-                .retain(|name, _| names.contains(name) || name.starts_with("cp-"));
+                .retain(|name, _| names.contains(name) || self.packed.contains(name));
+            self.faults.retain(|name, _| {
+                let packed = self.packed.contains(name) || self.packs.contains_key(name);
+                names.contains(name) || packed || name.starts_with("cp-")
+            });
             let mut changed = before != self.collected.segments.len();
             self.bytes = self
                 .collected
@@ -118,6 +128,10 @@ impl FetchedLog {
                     changed = true;
                 }
             }
+            let packs = self.packs.len();
+            self.packs(cluster, &Progress::start("reading packs"))
+                .await?;
+            changed |= packs != self.packs.len();
             self.views = Views::fetch(cluster).await?;
             if let Some(live) = live(cluster).await?
                 && live != self.live
@@ -168,6 +182,12 @@ impl FetchedLog {
     /// What of it cannot be read.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &Break> {
         self.faults.values().flatten()
+    }
+
+    /// Whether its first checkpoints are gone.
+    pub(super) fn lost_its_beginning(&self) -> bool {
+        let first = self.collected.checkpoints.keys().next();
+        first.is_some_and(|first| *first > 1)
     }
 
     /// The key that the cluster publishes, if it publishes one.
@@ -236,6 +256,70 @@ impl FetchedLog {
             self.take(segment)?;
         }
         Ok(())
+    }
+
+    /// What is in packs that were not read yet.
+    async fn packs(&mut self, cluster: &Cluster, progress: &Progress) -> Result<(), CliError> {
+        let there = packs::listed(cluster).await?;
+        let all = there.len();
+        for (index, (name, pack)) in there.into_iter().enumerate() {
+            if self.packs.get(&name) == Some(&pack.digest) {
+                continue;
+            }
+            progress.say(&format!("reading packs: {} of {all}", index + 1));
+            match packs::fetch(cluster, &name, &pack).await? {
+                None => continue,
+                Some(Ok(unpacked)) => {
+                    for segment in unpacked.segments {
+                        self.packed_segment(&name, segment)?;
+                    }
+                    for read in unpacked.checkpoints {
+                        self.packed_checkpoint(&name, read);
+                    }
+                }
+                Some(Err(broken)) => {
+                    self.faults.insert(name.clone(), vec![broken]);
+                }
+            }
+            self.packs.insert(name, pack.digest);
+        }
+        Ok(())
+    }
+
+    /// A segment that is a resource still is the same one there.
+    fn packed_segment(&mut self, pack: &str, segment: convert::Segment) -> Result<(), CliError> {
+        self.packed.insert(segment.name.clone());
+        match self.collected.segments.get(&segment.name) {
+            None => self.take(segment),
+            Some(there) if *there == segment.entries => Ok(()),
+            Some(_) => {
+                let detail = format!("it is another one in AuditPack/{pack}");
+                let file = format!("AuditSegment/{}", segment.name);
+                let wrong = fault(&file, BreakReason::SegmentChanged, detail);
+                self.faults.entry(segment.name).or_default().push(wrong);
+                Ok(())
+            }
+        }
+    }
+
+    /// So is a checkpoint.
+    fn packed_checkpoint(&mut self, pack: &str, mut read: convert::Numbered) {
+        if let Some((number, checkpoint)) = read.checkpoint {
+            let there = self
+                .collected
+                .checkpoints
+                .entry(number)
+                .or_insert_with(|| checkpoint.clone());
+            if *there != checkpoint {
+                let detail = format!("it is another one in AuditPack/{pack}");
+                let file = format!("AuditCheckpoint/{}", read.name);
+                read.faults
+                    .push(fault(&file, BreakReason::CheckpointInvalid, detail));
+            }
+        }
+        if !read.faults.is_empty() {
+            self.faults.insert(read.name, read.faults);
+        }
     }
 
     fn take(&mut self, segment: convert::Segment) -> Result<(), CliError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --state DIR ─► StateFolder ─────────────────────────────────┐
-//! kubeconfig ─► Cluster ─fetch─► convert ─► stores in Scratch ─┴─► Evidence ─► sessions, show, why, replay, verify
+//! kubeconfig ─► Cluster ─fetch, packs─► convert ─► stores in Scratch ─┴─► Evidence ─► sessions, show, why, replay, verify
 //!                   └──────────────────────── requests ─► Desk ◄─ folder      approvals, approve, deny
 //! ```
 //!
@@ -15,6 +15,7 @@ mod evidence;
 mod fetch;
 mod identities;
 mod log;
+mod packs;
 mod requests;
 mod scan;
 mod scratch;

@@ -80,7 +80,7 @@ impl Cluster {
     }
 
     /// Logs a tombstone of all up to a checkpoint, and removes that.
-    fn bury(&mut self, checkpoint: u64, holds: Vec<Hold>) -> Tombstone {
+    pub(super) fn bury(&mut self, checkpoint: u64, holds: Vec<Hold>) -> Tombstone {
         let tombstone = tombstone(self, checkpoint, holds);
         let key = LogKey::from_pem(&self.pem).unwrap();
         self.log_tombstone(&tombstone, &key);

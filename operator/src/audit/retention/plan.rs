@@ -1,9 +1,10 @@
 //! Which of the log's beginning is to go, and the tombstone that says so.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use chaperone_crds::audit_store::NAMESPACE;
-use chaperone_crds::{AuditCheckpointSpec, AuditEntryKind, AuditHold, AuditStoreSpec};
+use chaperone_crds::{AuditCheckpointSpec, AuditEntryKind, AuditHold, AuditStoreSpec, LogPosition};
 use chaperone_evidence::SessionId;
 use chaperone_evidence::audit::{At, Cut, Hold, Tombstone, digest};
 use futures::{StreamExt, stream};
@@ -15,6 +16,7 @@ use super::super::api::in_time;
 use super::super::checkpoint;
 use super::super::entry::sound;
 use super::super::ingest;
+use super::super::packs::{Packed, goes};
 use super::{Known, Retention, RetentionError, name_of, number_of};
 
 /// Share of the quota, in percent, below which nothing more goes.
@@ -66,12 +68,15 @@ impl Retention<'_> {
         Tombstone::open(&entry.data.0, key.public()).map_err(|error| wrong(error.to_string()))
     }
 
-    /// The next tombstone; or why there is none.
+    /// The next tombstone; or why there is none. To make room it takes what is older than
+    /// `retention.atLeast`, as far as that is needed; else all that is older than `kept`.
     pub(super) async fn plan(
         &self,
         spec: &AuditStoreSpec,
+        kept: Option<Duration>,
     ) -> Result<Result<Tombstone, String>, RetentionError> {
         let (segments, checkpoints) = (self.listed().await?, self.listed_checkpoints().await?);
+        let mut packed = Some(Packed::of(self.packer.shelf()).await?);
         let bytes = segments
             .values()
             .chain(checkpoints.values())
@@ -87,7 +92,7 @@ impl Retention<'_> {
         let mut cut = Cut::new(before, holds(&spec.holds));
         let mut freed = 0_u64;
         for number in cut.released().collect::<Vec<u64>>() {
-            let named = self.checkpoint(number).await?;
+            let named = self.checkpoint(number, &mut packed).await?;
             let leaves = named.segments.iter().map(|segment| segment.leaves.len());
             let entries = u64::try_from(leaves.sum::<usize>()).unwrap_or(u64::MAX);
             cut.release(
@@ -97,6 +102,7 @@ impl Retention<'_> {
             freed = freed.saturating_add(size(&named, &segments));
         }
         let at_least = spec.retention.at_least.get();
+        let at_least = kept.map_or(at_least, |kept| kept.max(at_least));
         let young = Timestamp::now()
             .checked_sub(at_least)
             .unwrap_or(Timestamp::UNIX_EPOCH);
@@ -105,19 +111,24 @@ impl Retention<'_> {
             .map_or(0, |before| before.checkpoint)
             .saturating_add(1);
         for number in (first..).take(MOST_STRETCHES) {
-            let Some(own) = checkpoints.get(&checkpoint::name_of(number)) else {
+            let Some(named) = self.named(number, &mut packed).await? else {
                 break;
             };
-            let named = self.checkpoint(number).await?;
+            let own = checkpoints.get(&checkpoint::name_of(number));
             let mut seen = named.segments.iter().filter_map(|s| segments.get(&s.name));
             if seen.any(|seen| seen.created > young) {
                 break;
             }
-            self.take(&mut cut, &named, &segments).await?;
+            if !self
+                .take(&mut cut, &named, &segments, &mut packed, young)
+                .await?
+            {
+                break;
+            }
             if !cut.keeps(number) {
                 freed = freed
                     .saturating_add(size(&named, &segments))
-                    .saturating_add(own.bytes);
+                    .saturating_add(own.map_or(0, |own| own.bytes));
             }
             if cut.is_clean() {
                 best = Some(Best {
@@ -127,7 +138,7 @@ impl Retention<'_> {
                     size: named.size,
                     freed,
                 });
-                if used.saturating_sub(freed) <= enough {
+                if kept.is_none() && used.saturating_sub(freed) <= enough {
                     break;
                 }
             }
@@ -151,6 +162,13 @@ impl Retention<'_> {
         // A watch that has seen nothing yet knows of nobody that he is gone.
         let gone = |uid: &str| !there.is_empty() && !there.contains(uid);
         let tombstone = best.cut.tombstone(at, &gone);
+        if kept.is_some() {
+            let packs = packed.iter().flat_map(Packed::packs);
+            return match packs.into_iter().any(|pack| goes(pack, &tombstone)) {
+                true => Ok(Ok(tombstone)),
+                false => stuck("what is older than spec.retention.packed is held by spec.holds"),
+            };
+        }
         // It takes up room itself.
         let key = self.keys.get().await?;
         let Some(signed) = tombstone.sign(&key) else {
@@ -168,43 +186,87 @@ impl Retention<'_> {
         Ok(Ok(tombstone))
     }
 
-    async fn checkpoint(&self, number: u64) -> Result<AuditCheckpointSpec, RetentionError> {
+    /// A checkpoint, as a resource or in a pack.
+    pub(super) async fn named(
+        &self,
+        number: u64,
+        packed: &mut Option<Packed>,
+    ) -> Result<Option<AuditCheckpointSpec>, RetentionError> {
         let name = checkpoint::name_of(number);
-        let found = in_time(self.checkpoints.get_opt(&name)).await?;
-        found
-            .map(|found| found.spec)
+        if let Some(found) = in_time(self.checkpoints.get_opt(&name)).await? {
+            return Ok(Some(found.spec));
+        }
+        let packed = match packed {
+            Some(packed) => packed,
+            None => packed.insert(Packed::of(self.packer.shelf()).await?),
+        };
+        Ok(packed.checkpoint(number).await?)
+    }
+
+    async fn checkpoint(
+        &self,
+        number: u64,
+        packed: &mut Option<Packed>,
+    ) -> Result<AuditCheckpointSpec, RetentionError> {
+        let name = checkpoint::name_of(number);
+        self.named(number, packed)
+            .await?
             .ok_or_else(|| RetentionError::Log(format!("AuditCheckpoint/{name} is not there")))
     }
 
-    /// Reads what a checkpoint names into the cut.
+    /// Reads what a checkpoint names into the cut. Whether none of it is younger than it may be; if
+    /// one is, the cut is of no use any more.
     async fn take(
         &self,
         cut: &mut Cut,
         named: &AuditCheckpointSpec,
         listed: &HashMap<String, super::Seen>,
-    ) -> Result<(), RetentionError> {
-        let names: Vec<(String, usize)> = named
+        packed: &mut Option<Packed>,
+        young: Timestamp,
+    ) -> Result<bool, RetentionError> {
+        let names: Vec<(usize, String, usize)> = named
             .segments
             .iter()
-            .map(|segment| (segment.name.clone(), segment.leaves.len()))
+            .enumerate()
+            .map(|(index, segment)| (index, segment.name.clone(), segment.leaves.len()))
             .collect();
         let mut reads = stream::iter(names)
-            .map(|(name, leaves)| async move {
-                let found = in_time(self.segments.get_opt(&name)).await;
-                (name, leaves, found)
+            .map(|(index, name, leaves)| async move {
+                let found = match listed.contains_key(&name) {
+                    true => in_time(self.segments.get_opt(&name)).await,
+                    false => Ok(None),
+                };
+                (index, name, leaves, found)
             })
             .buffered(AT_ONCE);
-        while let Some((name, leaves, found)) = reads.next().await {
+        while let Some((index, name, leaves, found)) = reads.next().await {
+            let mut made = listed.get(&name).map(|seen| seen.created);
             // One that somebody took away, or changed, tells nothing of its store.
-            let entries = found?
+            let mut spec = found?
                 .and_then(|found| found.0.ok())
-                .map_or_else(Vec::new, |found| sound(found.spec));
-            let made = listed.get(&name).map(|seen| seen.created.as_second());
+                .map(|found| found.spec);
+            if made.is_none()
+                && let Some(packed) = packed.as_mut()
+            {
+                let position = LogPosition {
+                    checkpoint: named.number,
+                    segment: u32::try_from(index).unwrap_or(u32::MAX),
+                };
+                let pack = packed.holding(position).await?;
+                let kept = pack.as_ref().and_then(|pack| pack.segments.get(&name));
+                made = kept.map(|kept| kept.seen.created);
+                spec = kept.and_then(|kept| kept.spec.clone());
+            }
+            if made.is_some_and(|made| made > young) {
+                return Ok(false);
+            }
+            let entries = spec.map_or_else(Vec::new, sound);
             let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
+            let made = made.map(Timestamp::as_second);
             cut.segment(named.number, made, leaves, &entries);
         }
         cut.close(named.number);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes a tombstone where nobody has written one; the name of its segment.

@@ -1,4 +1,4 @@
-//! What a tombstone says goes: segments first, then the checkpoints that name them.
+//! What a tombstone says goes: segments first, then the checkpoints that name them, then packs.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,10 @@ use chaperone_crds::{AuditCheckpoint, AuditSegment};
 use chaperone_evidence::audit::Tombstone;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Api;
-use kube::api::DeleteParams;
 
 use chaperone_crds::audit_store::NAMESPACE;
 
-use super::super::api::{ApiError, in_time};
+use super::super::api::{delete, in_time};
 use super::super::checkpoint;
 use super::{Known, Retention, RetentionError};
 
@@ -19,21 +18,22 @@ const AT_ONCE: usize = 8;
 
 impl Retention<'_> {
     /// Whether all is gone that the tombstone says. Nothing goes while no checkpoint names it.
-    pub(super) async fn finish(&self, known: &mut Known) -> Result<bool, RetentionError> {
+    pub(super) async fn finish(&mut self, known: &mut Known) -> Result<bool, RetentionError> {
         if !self.is_sequenced(known).await? {
             return Ok(false);
         }
         self.remove(&known.tombstone).await?;
+        self.packer.remove(&known.tombstone).await?;
         Ok(true)
     }
 
     async fn is_sequenced(&self, known: &mut Known) -> Result<bool, RetentionError> {
+        let mut packed = None;
         while let Some(number) = known.looked {
-            let name = checkpoint::name_of(number);
-            let Some(found) = in_time(self.checkpoints.get_opt(&name)).await? else {
+            let Some(found) = self.named(number, &mut packed).await? else {
                 return Ok(false);
             };
-            let mut named = found.spec.segments.iter();
+            let mut named = found.segments.iter();
             known.looked = match named.any(|segment| segment.name == known.name) {
                 true => None,
                 false => Some(number.saturating_add(1)),
@@ -78,16 +78,5 @@ impl Retention<'_> {
             }
         }
         Ok(())
-    }
-}
-
-async fn delete<K>(api: &Api<K>, name: &str) -> Result<(), RetentionError>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    match in_time(api.delete(name, &DeleteParams::default())).await {
-        Ok(_) => Ok(()),
-        Err(ApiError::Failed(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }

@@ -182,8 +182,8 @@ fn files(
     match made {
         Ok(files) => Ok(Ok(files)),
         Err(BundleError::Store(error)) => Err(CliError::Evidence(error)),
-        Err(error @ (BundleError::Unprovable(_) | BundleError::Removed)) => {
-            Ok(Err(error.to_string()))
-        }
+        Err(
+            error @ (BundleError::Unprovable(_) | BundleError::Waiting | BundleError::Below(_)),
+        ) => Ok(Err(error.to_string())),
     }
 }
