@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	etcd "go.etcd.io/etcd/server/v3/etcdmain"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
@@ -23,6 +24,7 @@ import (
 	kubeproxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	sample "k8s.io/sample-apiserver/pkg/cmd/server"
 )
 
 func main() {
@@ -40,6 +42,9 @@ func main() {
 	case "cluster-probe":
 		succeed(name, probe(os.Args[1:]))
 		return
+	case "client-go":
+		succeed(name, client(os.Args[1:]))
+		return
 	case "kubectl":
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlutil.CheckErr(err)
@@ -51,6 +56,9 @@ func main() {
 		command = controllermanager.NewControllerManagerCommand()
 	case "kube-scheduler":
 		command = scheduler.NewSchedulerCommand()
+	case "sample-apiserver":
+		options := sample.NewWardleServerOptions(os.Stdout, os.Stderr)
+		command = sample.NewCommandStartWardleServer(genericapiserver.SetupSignalContext(), options, false)
 	case "kubelet":
 		command = kubelet.NewKubeletCommand(context.Background())
 	case "kube-proxy":

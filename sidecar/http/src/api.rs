@@ -1,8 +1,10 @@
 //! What kind of API a target is: what its requests ask for, how it says no, what is masked of it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use chaperone_enforce::Denial;
+use chaperone_mask::{Detectors, Kind, Masker, StreamMask};
 use chaperone_policy::{Masking, Operation, Protocol, Reason, Request};
 use hyper::Response;
 use hyper::header::HeaderMap;
@@ -47,6 +49,29 @@ pub struct Asked<'a> {
     pub places_masked: bool,
 }
 
+/// What masks text after a 101. Places in JSON have no meaning there.
+#[derive(Debug)]
+pub struct TextMasks {
+    /// What the agent gets masked, and the record with it.
+    pub agent: Option<Detectors>,
+    /// What is masked in the record alone: where only DryRun policies select.
+    pub record: Option<Detectors>,
+    /// What replaces.
+    pub masker: Arc<Masker>,
+}
+
+impl TextMasks {
+    /// For one stream that somebody looks at.
+    pub fn stream(&self, detectors: &Detectors) -> StreamMask {
+        StreamMask::new(Kind::Terminal, &Masking::default(), detectors, &self.masker)
+    }
+
+    /// Something is masked.
+    pub fn is_armed(&self) -> bool {
+        self.agent.is_some() || self.record.is_some()
+    }
+}
+
 /// A kind of API over HTTP. It translates and nothing else.
 pub trait Api: Debug + Send + Sync {
     /// What a request asks for.
@@ -72,8 +97,19 @@ pub trait Api: Debug + Send + Sync {
     /// What is masked of this operation's bodies; `None` for exactly what the policy says.
     fn masking(&self, operation: &Operation, masking: &Masking) -> Option<Masking>;
 
+    /// Whether text in what follows a 101 can be masked: else nothing leaves HTTP where it must be.
+    fn masks_messages(&self, operation: &Operation) -> bool;
+
     /// How what follows a 101 with these fields is read; `None`: as bytes.
-    fn messages(&self, operation: &Operation, answer: &HeaderMap) -> Option<Box<dyn Messages>>;
+    ///
+    /// # Errors
+    /// [`Unfit`]: not in a way in which it could be masked.
+    fn messages(
+        &self,
+        operation: &Operation,
+        answer: &HeaderMap,
+        masks: &TextMasks,
+    ) -> Result<Option<Box<dyn Messages>>, Unfit>;
 }
 
 /// Whatever it is: requests are methods on paths.
@@ -113,8 +149,17 @@ impl Api for Plain {
         None
     }
 
-    fn messages(&self, _: &Operation, _: &HeaderMap) -> Option<Box<dyn Messages>> {
-        None
+    fn masks_messages(&self, _: &Operation) -> bool {
+        false
+    }
+
+    fn messages(
+        &self,
+        _: &Operation,
+        _: &HeaderMap,
+        _: &TextMasks,
+    ) -> Result<Option<Box<dyn Messages>>, Unfit> {
+        Ok(None)
     }
 }
 

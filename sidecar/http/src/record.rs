@@ -42,17 +42,24 @@ impl Recorded {
         }
     }
 
-    fn push(&mut self, text: &[u8]) {
+    /// Bytes as they were on the wire.
+    pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
     }
 
-    fn push_masked(&mut self, text: &[u8]) {
+    /// Bytes that stand for others.
+    pub fn push_masked(&mut self, text: &[u8]) {
         let start = self.bytes.len();
         self.push(text);
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         if !text.is_empty() {
             self.masked.push(place(start)..place(self.bytes.len()));
         }
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// A value as it was, or as the masks left it.

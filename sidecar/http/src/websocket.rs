@@ -6,6 +6,8 @@
 
 use std::fmt::Debug;
 
+use crate::record::Recorded;
+
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL: u64 = 125;
 /// Longest head of a frame (RFC 6455, section 5.2).
@@ -18,19 +20,51 @@ const MASKED: u8 = 0x80;
 #[error("what follows the upgrade is no WebSocket")]
 pub struct NotWebSocket;
 
+/// Why a tunnel cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// It is not what was agreed on.
+    #[error(transparent)]
+    NotWebSocket(#[from] NotWebSocket),
+    /// It cannot be masked.
+    #[error("what the target sends cannot be masked: {0}")]
+    Unmaskable(#[from] chaperone_mask::Unmaskable),
+    /// It comes where nothing is expected that could be masked.
+    #[error("the target sends what belongs to no output that can be masked")]
+    Unexpected,
+}
+
+/// What the target sent, masked where something masks it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Down {
+    /// For the agent; `None` for exactly what came.
+    pub agent: Option<Vec<u8>>,
+    /// As it is recorded.
+    pub record: Vec<u8>,
+}
+
 /// Reads both directions after a 101.
 pub trait Messages: Debug + Send {
     /// What the agent sends, as it is recorded.
     ///
     /// # Errors
-    /// [`NotWebSocket`].
-    fn up(&mut self, bytes: &[u8]) -> Result<Vec<u8>, NotWebSocket>;
+    /// [`MessageError`].
+    fn up(&mut self, bytes: &[u8]) -> Result<Recorded, MessageError>;
 
-    /// What the target sends, as it is recorded.
+    /// What the target sends.
     ///
     /// # Errors
-    /// [`NotWebSocket`].
-    fn down(&mut self, bytes: &[u8]) -> Result<Vec<u8>, NotWebSocket>;
+    /// [`MessageError`].
+    fn down(&mut self, bytes: &[u8]) -> Result<Down, MessageError>;
+
+    /// The target sends no more: what was held back.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    fn finish(&mut self) -> Result<Down, MessageError>;
+
+    /// What masked how much.
+    fn masked(&self) -> Vec<(String, u64)>;
 
     /// How it ended, if it said so: what stands for the status in the record, and whether it
     /// succeeded.
@@ -40,12 +74,32 @@ pub trait Messages: Debug + Send {
 /// A piece of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
+    /// Of a control frame of this kind (RFC 6455, section 5.5), not of a message.
+    pub control: Option<u8>,
     /// It is of the first frame of a message, and begins it.
     pub first: bool,
     /// Unmasked.
     pub data: &'a [u8],
     /// The message ends with it.
     pub last: bool,
+}
+
+/// Appends a whole message, or a control frame, as a server sends it: in one frame, not masked.
+pub fn write_frame(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    out.push(FIN | kind);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ ..126), _) => out.push(length),
+        (_, Ok(length)) => {
+            out.push(126);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// One direction.
@@ -64,13 +118,13 @@ struct Current {
     left: u64,
     key: [u8; 4],
     at: usize,
-    data: bool,
+    control: Option<u8>,
     first: bool,
     last: bool,
 }
 
 impl Frames {
-    /// Takes bytes, appends the same frames unmasked to `out`, and gives pieces of messages' data.
+    /// Takes bytes, appends the same frames unmasked to `out`, and gives pieces of their payloads.
     ///
     /// # Errors
     /// [`NotWebSocket`].
@@ -96,8 +150,9 @@ impl Frames {
                 current.left = current.left.saturating_sub(count as u64);
                 out.extend_from_slice(&self.plain);
                 let done = current.left == 0;
-                if current.data && (done || count > 0) {
+                if done || count > 0 {
                     piece(Piece {
+                        control: current.control,
                         first: std::mem::take(&mut current.first),
                         data: &self.plain,
                         last: current.last && done,
@@ -153,13 +208,13 @@ impl Frames {
             return Err(NotWebSocket);
         }
         let last = kind & FIN != 0;
-        let (data, first) = match (kind & 0x0f, self.fragmented) {
-            (0, true) => (true, false),
-            (1 | 2, false) => (true, true),
-            (8..=10, _) if last && left <= MAX_CONTROL => (false, false),
+        let (control, first) = match (kind & 0x0f, self.fragmented) {
+            (0, true) => (None, false),
+            (1 | 2, false) => (None, true),
+            (kind @ 8..=10, _) if last && left <= MAX_CONTROL => (Some(kind), true),
             _ => return Err(NotWebSocket),
         };
-        if data {
+        if control.is_none() {
             self.fragmented = !last;
         }
         out.extend_from_slice(&[*kind, length & !MASKED]);
@@ -168,7 +223,7 @@ impl Frames {
             left,
             key,
             at: 0,
-            data,
+            control,
             first,
             last,
         }))
@@ -190,6 +245,9 @@ mod tests {
         let (mut out, mut messages) = (Vec::new(), Vec::new());
         for part in bytes.chunks(step) {
             frames.read(part, &mut out, &mut |piece| {
+                if piece.control.is_some() {
+                    return;
+                }
                 if piece.first {
                     messages.push(Vec::new());
                 }

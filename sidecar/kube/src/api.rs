@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use chaperone_enforce::Denial;
 use chaperone_http::answer::About;
-use chaperone_http::api::{Api, Asked, Unfit};
+use chaperone_http::api::{Api, Asked, TextMasks, Unfit};
 use chaperone_http::body::Body;
 use chaperone_http::websocket::Messages;
 use chaperone_policy::{ApiRequest, Masking, Operation, Protocol, Reason};
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
 
-use crate::attributes::{self, RUNNING};
+use crate::attributes::{self, COMMANDS, RUNNING};
 use crate::channels::Channels;
 use crate::{accept, masks, status};
 
@@ -157,10 +157,25 @@ impl Api for KubernetesApi {
         Some(masks::of(asked_for(operation)?, masking))
     }
 
-    fn messages(&self, operation: &Operation, answer: &HeaderMap) -> Option<Box<dyn Messages>> {
-        asked_for(operation)?;
+    fn masks_messages(&self, operation: &Operation) -> bool {
+        asked_for(operation).is_some_and(|request| COMMANDS.contains(&request.subresource.as_str()))
+    }
+
+    fn messages(
+        &self,
+        operation: &Operation,
+        answer: &HeaderMap,
+        masks: &TextMasks,
+    ) -> Result<Option<Box<dyn Messages>>, Unfit> {
         let protocol = answer.get(&PROTOCOL).and_then(|value| value.to_str().ok());
-        Some(Box::new(Channels::new(protocol.unwrap_or_default())))
+        match Channels::new(protocol.unwrap_or_default(), masks) {
+            _ if asked_for(operation).is_none() => Ok(None),
+            Some(channels) => Ok(Some(Box::new(channels))),
+            None => Err(Unfit::new(
+                Reason::MaskUnsupported,
+                "no channel protocol was agreed on, and other streams cannot be masked",
+            )),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ const REPEATED: [&str; 2] = ["command", "ports"];
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 /// Subresources of pods that run something or lead into it, whatever the method.
 pub const RUNNING: [&str; 3] = ["exec", "attach", "portforward"];
+/// Those of them whose streams are text that can be masked.
+pub const COMMANDS: [&str; 2] = ["exec", "attach"];
 const RBAC: &str = "rbac.authorization.k8s.io";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 /// Most identities that one request may act as.

@@ -4,10 +4,17 @@
 //! A message's first byte is its channel: 0 stdin, 1 stdout, 2 stderr, 3 how it ended, 4 resize,
 //! 255 the end of another channel.
 
-use chaperone_http::websocket::{Frames, Messages, NotWebSocket};
+use chaperone_http::api::TextMasks;
+use chaperone_http::record::Recorded;
+use chaperone_http::websocket::{Down, Frames, MessageError, Messages, NotWebSocket};
 
+use crate::masked_channels::{Shown, Withheld};
+
+pub(crate) const STDIN: u8 = 0;
+pub(crate) const STDOUT: u8 = 1;
+pub(crate) const STDERR: u8 = 2;
 /// The channel that says how it ended.
-const ERROR: u8 = 3;
+pub(crate) const ERROR: u8 = 3;
 /// Longest word on how it ended that is kept, in bytes.
 const MAX_KEPT: usize = 4096;
 
@@ -32,6 +39,14 @@ pub struct ChannelPiece<'a> {
     pub last: bool,
 }
 
+/// A piece of one direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'a> {
+    Channel(ChannelPiece<'a>),
+    /// Of a control frame: its kind, and whether it ends with it.
+    Control(u8, &'a [u8], bool),
+}
+
 impl ChannelFrames {
     /// Takes bytes, appends the same frames unmasked to `out`, and gives pieces of messages. A
     /// message without a byte has no channel, and is left out.
@@ -44,8 +59,25 @@ impl ChannelFrames {
         out: &mut Vec<u8>,
         piece: &mut dyn FnMut(ChannelPiece<'_>),
     ) -> Result<(), NotWebSocket> {
+        self.read_all(bytes, out, &mut |part| {
+            if let Part::Channel(part) = part {
+                piece(part);
+            }
+        })
+    }
+
+    /// The same with what belongs to no channel.
+    pub(crate) fn read_all(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        piece: &mut dyn FnMut(Part<'_>),
+    ) -> Result<(), NotWebSocket> {
         let channel = &mut self.channel;
         self.frames.read(bytes, out, &mut |part| {
+            if let Some(kind) = part.control {
+                return piece(Part::Control(kind, part.data, part.last));
+            }
             if part.first {
                 *channel = None;
             }
@@ -56,12 +88,12 @@ impl ChannelFrames {
                 (None, []) => return,
             };
             *channel = Some(known);
-            piece(ChannelPiece {
+            piece(Part::Channel(ChannelPiece {
                 channel: known,
                 first: begun,
                 data,
                 last: part.last,
-            });
+            }));
         })
     }
 }
@@ -69,41 +101,72 @@ impl ChannelFrames {
 /// Both directions.
 #[derive(Debug, Default)]
 pub struct Channels {
-    up: Frames,
+    up: ChannelFrames,
     down: ChannelFrames,
     /// Messages have channels; what is tunnelled through port-forward has none.
     plain: bool,
     kept: Vec<u8>,
     ended: Option<(String, bool)>,
+    /// Masks what the agent gets.
+    agent: Option<Shown>,
+    /// Masks what is recorded, where the agent gets what came.
+    record: Option<Shown>,
+    /// What the agent types is recorded as so many bytes.
+    withheld: Option<Withheld>,
 }
 
 impl Channels {
-    /// Of the agreed protocol.
-    pub fn new(protocol: &str) -> Channels {
-        Channels {
-            plain: !protocol.ends_with("channel.k8s.io"),
+    /// Of the agreed protocol. `None`: it has no channels whose text these masks could mask.
+    pub fn new(protocol: &str, masks: &TextMasks) -> Option<Channels> {
+        let plain = !protocol.ends_with("channel.k8s.io");
+        let shown = |detectors| Shown::new(&|| masks.stream(detectors));
+        (!plain || !masks.is_armed()).then(|| Channels {
+            plain,
+            agent: masks.agent.as_ref().map(shown),
+            record: masks.record.as_ref().map(shown),
+            withheld: masks.is_armed().then(Withheld::default),
             ..Channels::default()
-        }
+        })
     }
 }
 
 impl Messages for Channels {
-    fn up(&mut self, bytes: &[u8]) -> Result<Vec<u8>, NotWebSocket> {
+    fn up(&mut self, bytes: &[u8]) -> Result<Recorded, MessageError> {
         let mut out = Vec::with_capacity(bytes.len());
-        self.up.read(bytes, &mut out, &mut |_| {})?;
-        Ok(out)
+        let mut recorded = Recorded::default();
+        match &mut self.withheld {
+            None => {
+                self.up.read(bytes, &mut out, &mut |_| {})?;
+                recorded.push(&out);
+            }
+            Some(withheld) => {
+                let mut take = |part: Part<'_>| withheld.take(part, &mut recorded);
+                self.up.read_all(bytes, &mut out, &mut take)?;
+            }
+        }
+        Ok(recorded)
     }
 
-    fn down(&mut self, bytes: &[u8]) -> Result<Vec<u8>, NotWebSocket> {
-        let mut out = Vec::with_capacity(bytes.len());
+    fn down(&mut self, bytes: &[u8]) -> Result<Down, MessageError> {
+        let mut came = Vec::with_capacity(bytes.len());
+        let mut result = Ok(());
         let Channels {
             down,
             plain,
             kept,
             ended,
+            agent,
+            record,
             ..
         } = self;
-        down.read(bytes, &mut out, &mut |piece| {
+        down.read_all(bytes, &mut came, &mut |part| {
+            if let (Some(agent), Ok(())) = (&mut *agent, result) {
+                result = agent.take(part);
+            }
+            if let Some(record) = record {
+                record.take_or_withhold(part);
+            }
+            let Part::Channel(piece) = part else { return };
             if *plain || piece.channel != ERROR {
                 return;
             }
@@ -116,11 +179,38 @@ impl Messages for Channels {
                 *ended = outcome(kept).or_else(|| ended.take());
             }
         })?;
-        Ok(out)
+        result?;
+        Ok(self.masked_down(came))
+    }
+
+    fn finish(&mut self) -> Result<Down, MessageError> {
+        if let Some(agent) = &mut self.agent {
+            agent.finish()?;
+        }
+        if let Some(record) = &mut self.record {
+            record.finish_or_withhold();
+        }
+        Ok(self.masked_down(Vec::new()))
     }
 
     fn ended(&self) -> Option<(String, bool)> {
         self.ended.clone()
+    }
+
+    fn masked(&self) -> Vec<(String, u64)> {
+        let shown = self.agent.as_ref().or(self.record.as_ref());
+        shown.map(Shown::counts).unwrap_or_default()
+    }
+}
+
+impl Channels {
+    fn masked_down(&mut self, came: Vec<u8>) -> Down {
+        let agent = self.agent.as_mut().map(Shown::frames);
+        let record = self.record.as_mut().map(Shown::frames);
+        Down {
+            record: record.or_else(|| agent.clone()).unwrap_or(came),
+            agent,
+        }
     }
 }
 
@@ -150,48 +240,4 @@ fn outcome(bytes: &[u8]) -> Option<(String, bool)> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn message(channel: u8, text: &str) -> Vec<u8> {
-        let mut bytes = vec![0x82, 0x7e];
-        bytes.extend((u16::try_from(text.len() + 1).unwrap()).to_be_bytes());
-        bytes.push(channel);
-        bytes.extend(text.as_bytes());
-        bytes
-    }
-
-    #[test]
-    fn how_a_command_ended_is_read_however_it_is_cut() {
-        let failed = r#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#;
-        for (text, told) in [
-            (
-                r#"{"metadata":{},"status":"Success"}"#,
-                ("exit 0".to_owned(), true),
-            ),
-            (failed, ("exit 3".to_owned(), false)),
-            (
-                r#"{"status":"Failure","message":"no such container"}"#,
-                ("failed".to_owned(), false),
-            ),
-            ("command terminated", ("failed".to_owned(), false)),
-        ] {
-            for step in [1, 5, 4096] {
-                let mut channels = Channels::new("v5.channel.k8s.io");
-                // Output that looks like an end is none.
-                let mut bytes = message(1, r#"{"status":"Success"}"#);
-                bytes.extend(message(ERROR, text));
-                let mut recorded = Vec::new();
-                for part in bytes.chunks(step) {
-                    recorded.extend(channels.down(part).unwrap());
-                }
-                assert_eq!(channels.ended(), Some(told.clone()), "{text}");
-                assert_eq!(recorded, bytes);
-            }
-        }
-        let mut tunnel = Channels::new("SPDY/3.1+portforward.k8s.io");
-        tunnel.down(&message(ERROR, failed)).unwrap();
-        assert_eq!(tunnel.ended(), None);
-    }
-}
+mod tests;

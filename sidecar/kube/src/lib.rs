@@ -10,7 +10,7 @@
 //! - [`attributes`]: a request as the API server's own authorisation sees it;
 //! - [`accept`]: nothing is asked for that could not be masked;
 //! - [`masks`]: where in an answer the objects are;
-//! - [`channels`]: the streams of exec and attach;
+//! - [`channels`]: the streams of exec and attach, masked where detectors are on;
 //! - [`status`]: a refusal in the API's words;
 //! - [`api`]: all of it, as `chaperone-http` asks for it.
 //!
@@ -20,6 +20,7 @@ pub mod accept;
 pub mod api;
 pub mod attributes;
 pub mod channels;
+mod masked_channels;
 pub mod masks;
 pub mod status;
 

@@ -16,7 +16,7 @@ use crate::{digest, workspace};
 const VERSION: &str = "v1.34.4";
 
 /// The names by which the one program is called.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
@@ -25,6 +25,7 @@ const NAMES: [&str; 10] = [
     "kube-proxy",
     "kubectl",
     "coredns",
+    "sample-apiserver",
     "cluster-pki",
     "cluster-probe",
 ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chaperone_enforce::{Command, Denial, Phase, Start};
-use chaperone_evidence::Part;
+use chaperone_evidence::{Part, Permit};
 use chaperone_mask::carries_mark;
 use chaperone_policy::{Decision, Durability, Operation, Reason, Verdict};
 use hyper::body::{Body as _, Incoming};
@@ -159,6 +159,15 @@ pub(super) struct Wanted {
     pub(super) collected: Option<Vec<u8>>,
 }
 
+/// One that may go on.
+pub(super) struct Permitted {
+    pub(super) wanted: Wanted,
+    pub(super) masks: Masks,
+    pub(super) permit: Permit,
+    /// A human let it through: that it would be held again does not stop it.
+    pub(super) approved: bool,
+}
+
 async fn exchange(
     agent: &Agent,
     lane: &mut Lane,
@@ -251,7 +260,17 @@ async fn exchange(
     };
     drop(parts_of_record);
     match permitted {
-        Ok(permit) => relay::relay(agent, lane, wanted, permit, held, upgrade, answer_to).await,
+        Ok(permit) => {
+            let policy = lane.flow.policy();
+            let masks = masks.under(&agent.connection, policy, &wanted.operation);
+            let permitted = Permitted {
+                wanted,
+                masks,
+                permit,
+                approved: held,
+            };
+            relay::relay(agent, lane, permitted, upgrade, answer_to).await
+        }
         Err((denial, request)) => {
             let about = About {
                 session: Some(lane.flow.id().to_owned()),
@@ -331,7 +350,8 @@ async fn look_into(
 ) -> Result<(), (Reason, String)> {
     let reads_json = lane.flow.policy().reads_json(&wanted.operation);
     let armed = masks.is_armed();
-    if wanted.understood.upgrade && armed {
+    let api = &agent.connection.api;
+    if wanted.understood.upgrade && armed && !api.masks_messages(&wanted.operation) {
         let message = "what follows an Upgrade cannot be masked".to_owned();
         return Err((Reason::MaskUnsupported, message));
     }
@@ -365,7 +385,8 @@ async fn look_into(
         wanted.understood.request.method.as_str(),
         "GET" | "HEAD" | "OPTIONS"
     );
-    if armed && writes && std::str::from_utf8(&decoded).is_ok_and(carries_mark) {
+    // Protobuf is no text, and holds values as they are.
+    if armed && writes && carries_mark(&String::from_utf8_lossy(&decoded)) {
         let message = "a value in it carries a mask, and writing it would destroy the real one";
         return Err((Reason::MaskedWriteBack, message.to_owned()));
     }
@@ -375,7 +396,6 @@ async fn look_into(
             text.contains("json")
         });
         let looks_so = matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'['));
-        let api = &agent.connection.api;
         match body::json(&decoded) {
             Ok(value) => api.with_json(&mut wanted.operation, value),
             Err(error) if says_json || looks_so || api.is_json() => {

@@ -8,6 +8,7 @@ use chaperone_policy::{Masking, Operation, Policy};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::Connection;
+use crate::api::TextMasks;
 use crate::body::{self, Coding};
 
 /// Longest request body that is decompressed for the record.
@@ -48,6 +49,19 @@ impl Masks {
         }
     }
 
+    /// The same, unless another policy than theirs holds by now.
+    pub(super) fn under(
+        self,
+        connection: &Connection,
+        policy: &Policy,
+        operation: &Operation,
+    ) -> Masks {
+        match self.policy.digest() == policy.digest() {
+            true => self,
+            false => Masks::new(connection, policy, Some(operation)),
+        }
+    }
+
     fn masking(&self) -> &Masking {
         self.masking.as_ref().unwrap_or(self.policy.masking())
     }
@@ -68,6 +82,16 @@ impl Masks {
     /// The agent gets something masked.
     pub(super) fn masks_answers(&self) -> bool {
         !self.masking().is_empty()
+    }
+
+    /// What masks text after a 101.
+    pub(super) fn of_messages(&self) -> TextMasks {
+        let observes = self.policy.is_observing() && !self.recorded.is_empty();
+        TextMasks {
+            agent: (!self.live.is_empty()).then(|| self.live.clone()),
+            record: observes.then(|| self.recorded.clone()),
+            masker: Arc::clone(&self.masker),
+        }
     }
 
     /// A text with whatever the detectors find replaced, if they find anything.

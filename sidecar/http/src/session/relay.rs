@@ -9,7 +9,7 @@ use std::time::Instant as Moment;
 
 use bytes::Bytes;
 use chaperone_enforce::{Denial, Session as Flow};
-use chaperone_evidence::{Outcome, OutcomeStatus, Part, Permit};
+use chaperone_evidence::{Masked, Outcome, OutcomeStatus, Part, Permit};
 use chaperone_mask::StreamMask;
 use chaperone_policy::{Operation, Reason, Verdict};
 use hyper::body::{Body as _, Frame, Incoming};
@@ -19,7 +19,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::exchange::{After, Wanted, announced};
+use super::exchange::{After, Permitted, Wanted, announced};
 use super::masks::{CannotMask, Masks, counted};
 use super::{Agent, Lane, tunnel};
 use crate::answer::About;
@@ -27,6 +27,7 @@ use crate::body::{Body, Coding, CutOff, Frames, Room, Source};
 use crate::normal;
 use crate::record::{self, Recorded, Writing};
 use crate::server::{self, Route, Speak, end_body, forward_body};
+use crate::websocket::MessageError;
 
 /// Records that may wait to be written while a body flows, in bytes.
 const UNWRITTEN: usize = 256 * 1024;
@@ -109,21 +110,21 @@ impl Download {
 pub(super) async fn relay(
     agent: &Agent,
     lane: &mut Lane,
-    wanted: Wanted,
-    permit: Permit,
-    approved: bool,
+    permitted: Permitted,
     upgrade: OnUpgrade,
     answer_to: oneshot::Sender<Response<Body>>,
 ) -> After {
+    let Permitted {
+        wanted,
+        masks,
+        permit,
+        approved,
+    } = permitted;
     let sequence = permit.sequence();
     let begun = Moment::now();
     let mut relay = Relay {
         agent,
-        masks: Masks::new(
-            &agent.connection,
-            lane.flow.policy(),
-            Some(&wanted.operation),
-        ),
+        masks,
         operation: wanted.operation.clone(),
         approved,
         answer_to: Some(answer_to),
@@ -633,13 +634,7 @@ impl Relay<'_> {
 
     /// Records and counts what was masked.
     fn told(&self, flow: &mut Flow, live: &Option<StreamMask>) -> Result<(), Stop> {
-        let mut count = 0_u64;
-        for masked in live.iter().flat_map(counted) {
-            count = count.saturating_add(masked.count);
-            flow.record().masked(masked).map_err(unkept)?;
-        }
-        flow.passed(0, count);
-        Ok(())
+        tell_masked(flow, live.iter().flat_map(counted))
     }
 
     async fn tunnel(
@@ -650,6 +645,10 @@ impl Relay<'_> {
     ) -> Result<(), Stop> {
         self.status = Some(response.status());
         let api = Arc::clone(&self.agent.connection.api);
+        let masks = self.masks.of_messages();
+        let messages = api
+            .messages(&self.operation, response.headers(), &masks)
+            .map_err(|unfit| Stop::ours(unfit.reason, unfit.message))?;
         let mut response = response;
         let target = hyper::upgrade::on(&mut response);
         let mut fields = normal::answer_fields(response.headers());
@@ -657,15 +656,25 @@ impl Relay<'_> {
         if let Some(protocol) = response.headers().get("upgrade") {
             fields.insert("upgrade", protocol.clone());
         }
+        self.masks.fields(&mut fields);
         self.write_head(flow, response.status(), &fields, false)?;
         self.send(response.status(), fields, Body::default())?;
         let (Ok(agent), Ok(target)) = (agent.await, target.await) else {
             return Err(Stop::Gone);
         };
+        let mut tunnel = tunnel::Tunnel::new(agent, target, messages);
+        let result = self.tunnelled(flow, &mut tunnel).await;
+        let told = tell_masked(flow, tunnel.masked());
+        result.and(told)
+    }
+
+    async fn tunnelled(
+        &mut self,
+        flow: &mut Flow,
+        tunnel: &mut tunnel::Tunnel,
+    ) -> Result<(), Stop> {
         let mut changes = flow.changes();
         let mut drain = self.agent.drain.clone();
-        let messages = api.messages(&self.operation, response.headers());
-        let mut tunnel = tunnel::Tunnel::new(agent, target, messages);
         loop {
             // Kept up to date, as whoever breaks the tunnel off may have been told all.
             self.ended = tunnel.ended();
@@ -683,7 +692,11 @@ impl Relay<'_> {
                         let count = tunnel.keep(flow, step).map_err(|error| match error {
                             tunnel::Broken::Record(error) => unkept(error),
                             tunnel::Broken::Messages(error) => {
-                                Stop::ours(Reason::ProtocolViolation, error.to_string())
+                                let reason = match error {
+                                    MessageError::NotWebSocket(_) => Reason::ProtocolViolation,
+                                    _ => Reason::MaskUnsupported,
+                                };
+                                Stop::ours(reason, error.to_string())
                             }
                         })?;
                         self.bytes = self.bytes.saturating_add(count);
@@ -777,6 +790,16 @@ async fn next_up(upload: &mut Option<Upload>, flow: &mut Flow) -> Result<bool, S
             Ok(false)
         }
     }
+}
+
+fn tell_masked(flow: &mut Flow, masked: impl IntoIterator<Item = Masked>) -> Result<(), Stop> {
+    let mut count = 0_u64;
+    for masked in masked {
+        count = count.saturating_add(masked.count);
+        flow.record().masked(masked).map_err(unkept)?;
+    }
+    flow.passed(0, count);
+    Ok(())
 }
 
 fn keep(flow: &mut Flow, recorded: &Recorded) -> Result<(), Stop> {

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::websocket::{Messages, NotWebSocket};
+use crate::websocket::{Down, MessageError, Messages};
 use chaperone_enforce::Session as Flow;
-use chaperone_evidence::{Permit, RecordError};
+use chaperone_evidence::{Masked, Permit, RecordError};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -28,9 +28,9 @@ pub(super) enum Broken {
     /// It cannot be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// It is not what was agreed on.
+    /// It cannot be read, or not masked.
     #[error(transparent)]
-    Messages(#[from] NotWebSocket),
+    Messages(#[from] MessageError),
 }
 
 /// What can be recorded now.
@@ -38,6 +38,8 @@ pub(super) enum Broken {
 pub(super) enum Step {
     Up,
     Down,
+    /// The target sends no more: what was held back goes on.
+    Last,
 }
 
 /// One direction: what was read waits until it was recorded, then until it was written.
@@ -46,9 +48,13 @@ struct Pipe {
     to: Writer,
     buffer: Vec<u8>,
     read: usize,
+    /// What is written in place of what was read.
+    instead: Option<Vec<u8>>,
     /// How much may be written, and how much was.
     released: usize,
     written: usize,
+    /// Nothing comes any more.
+    ended: bool,
     open: bool,
 }
 
@@ -59,19 +65,20 @@ impl Pipe {
             to,
             buffer: vec![0; PIECE],
             read: 0,
+            instead: None,
             released: 0,
             written: 0,
+            ended: false,
             open: true,
         }
     }
 
-    /// Returns when there is something new to record; `Ok(false)` when the direction has ended.
+    /// Returns when there is something new to record; `Ok(false)` when nothing more comes, and
+    /// after that when all was written.
     async fn ready(&mut self) -> io::Result<bool> {
         while self.written < self.released {
-            let rest = self
-                .buffer
-                .get(self.written..self.released)
-                .unwrap_or_default();
+            let from = self.instead.as_ref().unwrap_or(&self.buffer);
+            let rest = from.get(self.written..self.released).unwrap_or_default();
             let count = self.to.write(rest).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -83,15 +90,18 @@ impl Pipe {
             self.read = 0;
             self.released = 0;
             self.written = 0;
+            self.instead = None;
+        }
+        if self.ended {
+            self.to.shutdown().await?;
+            self.open = false;
+            return Ok(false);
         }
         if self.read == 0 {
             self.read = self.from.read(&mut self.buffer).await?;
         }
-        if self.read == 0 {
-            self.to.shutdown().await?;
-            return Ok(false);
-        }
-        Ok(true)
+        self.ended = self.read == 0;
+        Ok(!self.ended)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -102,6 +112,16 @@ impl Pipe {
     fn release(&mut self, _permit: Option<Permit>) {
         self.released = self.read;
         self.written = 0;
+    }
+
+    /// Lets this go in place of what was read. Gives how much that is.
+    fn release_instead(&mut self, bytes: Vec<u8>) -> usize {
+        // What was read is done with, also where nothing goes on for it.
+        self.read = 0;
+        self.released = bytes.len();
+        self.written = 0;
+        self.instead = (!bytes.is_empty()).then_some(bytes);
+        self.released
     }
 }
 
@@ -136,8 +156,8 @@ impl Tunnel {
             };
             match (result, step) {
                 (Ok(true), step) => return Some(step),
-                (Ok(false), Step::Up) => self.up.open = false,
-                (Ok(false), Step::Down) => self.down.open = false,
+                (Ok(false), Step::Down) if self.down.open => return Some(Step::Last),
+                (Ok(false), _) => {}
                 (Err(_), _) => return None,
             }
         }
@@ -148,29 +168,51 @@ impl Tunnel {
         self.messages.as_ref()?.ended()
     }
 
-    /// Records what can go on now, and lets it. Gives the bytes that go to the agent.
+    /// What was masked.
+    pub(super) fn masked(&self) -> Vec<Masked> {
+        let messages = self.messages.iter();
+        let masked = messages.flat_map(|messages| messages.masked());
+        masked.map(|(by, count)| Masked { by, count }).collect()
+    }
+
+    /// Records what can go on now, and lets it. Gives how many bytes go to the agent.
     pub(super) fn keep(&mut self, flow: &mut Flow, step: Step) -> Result<u64, Broken> {
-        let bytes = match step {
-            Step::Up => self.up.bytes(),
-            Step::Down => self.down.bytes(),
-        };
-        let plain = match (&mut self.messages, step) {
-            (None, _) => None,
-            (Some(messages), Step::Up) => Some(messages.up(bytes)?),
-            (Some(messages), Step::Down) => Some(messages.down(bytes)?),
-        };
-        let shown = plain.as_deref().unwrap_or(bytes);
-        match step {
-            Step::Up => {
-                let permit = flow.record().control(&[shown.into()])?;
-                self.up.release(Some(permit));
-                Ok(0)
+        let Tunnel { up, down, messages } = self;
+        let went = match (step, messages) {
+            (Step::Up, None) => {
+                let permit = flow.record().control(&[up.bytes().into()])?;
+                up.release(Some(permit));
+                0
             }
-            Step::Down => {
-                flow.record().server(&[shown.into()])?;
-                self.down.release(None);
-                Ok(self.down.read as u64)
+            (Step::Up, Some(messages)) => {
+                let recorded = messages.up(up.bytes())?;
+                let permit = flow.record().control(&[recorded.part()])?;
+                up.release(Some(permit));
+                0
             }
-        }
+            (Step::Down, None) => {
+                flow.record().server(&[down.bytes().into()])?;
+                down.release(None);
+                down.read
+            }
+            (Step::Last, None) => 0,
+            (step, Some(messages)) => {
+                let Down { agent, record } = match step {
+                    Step::Last => messages.finish()?,
+                    _ => messages.down(down.bytes())?,
+                };
+                if !record.is_empty() {
+                    flow.record().server(&[record.as_slice().into()])?;
+                }
+                match agent {
+                    Some(masked) => down.release_instead(masked),
+                    None => {
+                        down.release(None);
+                        down.read
+                    }
+                }
+            }
+        };
+        Ok(went as u64)
     }
 }

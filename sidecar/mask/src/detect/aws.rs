@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use super::{before, is_word};
 
-const ID: usize = 20;
-const SECRET: usize = 40;
+pub(super) const ID: usize = 20;
+pub(super) const SECRET: usize = 40;
 /// How far a secret may be from the id, in bytes: `aws_secret_access_key = `, or a member of JSON.
-const BESIDE: usize = 256;
+pub(super) const BESIDE: usize = 256;
 
 /// Calls `found` with every id and secret, in order, disjoint.
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
@@ -81,12 +81,12 @@ fn secrets(
     last
 }
 
-fn is_secret_byte(byte: u8) -> bool {
+pub(super) fn is_secret_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }
 
 /// Of both cases, which forty hexadecimal digits (SHA-1) are not.
-fn is_mixed(secret: Option<&[u8]>) -> bool {
+pub(super) fn is_mixed(secret: Option<&[u8]>) -> bool {
     secret.is_some_and(|secret| {
         secret.iter().any(u8::is_ascii_uppercase) && secret.iter().any(u8::is_ascii_lowercase)
     })

@@ -44,7 +44,7 @@ pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
 }
 
 /// The base64 of `{` and a quotation mark, white space or a closing brace begins so.
-fn opens_object(three: &[u8]) -> bool {
+pub(super) fn opens_object(three: &[u8]) -> bool {
     matches!(
         three,
         [b'e', b'y', b'A' | b'I' | b'J'] | [b'e', b'w', b'k' | b'o' | b'0']

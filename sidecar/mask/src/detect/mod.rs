@@ -11,6 +11,7 @@ mod email;
 mod iban;
 mod json;
 mod jwt;
+mod open;
 mod phone;
 mod private_key;
 mod ssn;
@@ -72,12 +73,15 @@ pub struct Detectors {
 
 /// Tells every match in a text.
 type Find = fn(&str, &mut dyn FnMut(Range<usize>));
+/// Tells from where on more text could make a match, or change one; the end if nowhere.
+type Open = fn(&[u8]) -> usize;
 
 #[derive(Debug, Clone)]
 struct Rule {
     detector: Detector,
     strategy: Strategy,
     find: Find,
+    open: Open,
     /// Marks of [`Seen`] without all of which a text holds no match.
     needs: u8,
 }
@@ -141,15 +145,15 @@ impl Detectors {
     pub fn new(rules: &[(Detector, Strategy)]) -> Detectors {
         let mut prepared: Vec<Rule> = Vec::with_capacity(rules.len());
         for (detector, strategy) in rules {
-            let (find, needs): (Find, u8) = match detector {
-                Detector::PaymentCard => (card::find, Seen::DIGIT),
-                Detector::EmailAddress => (email::find, Seen::AT | Seen::DOT),
-                Detector::Iban => (iban::find, Seen::DIGIT | Seen::LETTER),
-                Detector::PhoneNumber => (phone::find, Seen::DIGIT),
-                Detector::UsSsn => (ssn::find, Seen::DIGIT),
-                Detector::JsonWebToken => (jwt::find, Seen::DOT | Seen::SMALL_E),
-                Detector::PrivateKey => (private_key::find, Seen::DASH),
-                Detector::AwsAccessKey => (aws::find, Seen::CAPITAL_A),
+            let (find, open, needs): (Find, Open, u8) = match detector {
+                Detector::PaymentCard => (card::find, open::number, Seen::DIGIT),
+                Detector::EmailAddress => (email::find, open::email, Seen::AT | Seen::DOT),
+                Detector::Iban => (iban::find, open::iban, Seen::DIGIT | Seen::LETTER),
+                Detector::PhoneNumber => (phone::find, open::number, Seen::DIGIT),
+                Detector::UsSsn => (ssn::find, open::number, Seen::DIGIT),
+                Detector::JsonWebToken => (jwt::find, open::jwt, Seen::DOT | Seen::SMALL_E),
+                Detector::PrivateKey => (private_key::find, open::private_key, Seen::DASH),
+                Detector::AwsAccessKey => (aws::find, open::aws, Seen::CAPITAL_A),
             };
             if prepared.iter().all(|rule| rule.detector != *detector) {
                 prepared.push(Rule {
@@ -161,6 +165,7 @@ impl Detectors {
                         _ => *strategy,
                     },
                     find,
+                    open,
                     needs,
                 });
             }
@@ -196,6 +201,13 @@ impl Detectors {
             });
         }
         matches
+    }
+
+    /// From where on nothing can be given out yet of a text that goes on: what follows could make a
+    /// match of it. Its end, if nothing is open.
+    pub(crate) fn open(&self, text: &[u8]) -> usize {
+        let open = self.rules.iter().map(|rule| (rule.open)(text));
+        open.min().unwrap_or(text.len()).min(text.len())
     }
 
     /// The text with every match replaced: errors, notices, notification payloads, EXPLAIN.

@@ -10,13 +10,17 @@
 
 use std::ops::Range;
 
-const BEGIN: &str = "-----BEGIN ";
+pub(super) const BEGIN: &str = "-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 /// Labels are short; the longest in use is `SSH2 ENCRYPTED PRIVATE KEY`.
 const LONGEST_LABEL: usize = 64;
 /// Characters of base64 below which there is no key: Ed25519's have 64, a first piece may have fewer.
 const SHORTEST_BODY: usize = 32;
+
+/// What is between the lines of a key besides letters and digits: base64, line breaks, also written
+/// out; `Proc-Type: 4,ENCRYPTED`, `Comment: (none)`.
+const BODY: &[u8] = b"+/= \t\r\n\\:,-.()";
 
 /// Calls `found` with every key, in order, disjoint.
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
@@ -62,8 +66,7 @@ fn key_end(bytes: &[u8], body: usize) -> Option<usize> {
                 count += 1;
                 last = at + 1;
             }
-            // Line breaks, also written out; `Proc-Type: 4,ENCRYPTED`, `Comment: (none)`.
-            b' ' | b'\t' | b'\r' | b'\n' | b'\\' | b':' | b',' | b'-' | b'.' | b'(' | b')' => {}
+            byte if BODY.contains(&byte) => {}
             _ => break,
         }
         at += 1;
@@ -74,6 +77,37 @@ fn key_end(bytes: &[u8], body: usize) -> Option<usize> {
     let end = rest.get(at..).filter(|rest| rest.starts_with(END));
     let end = end.and_then(|rest| label_end(rest, END.len()));
     Some(body + end.map_or(last, |length| at + length))
+}
+
+/// Whether what begins at `start`, with [`BEGIN`], goes on to the end of the text: more of it could
+/// make a key, or a longer one.
+pub(super) fn goes_on(bytes: &[u8], start: usize) -> bool {
+    let rest = bytes.get(start + BEGIN.len()..).unwrap_or_default();
+    let Some(body) = label_end(bytes, start + BEGIN.len()) else {
+        return is_begun_label(rest);
+    };
+    let rest = bytes.get(body..).unwrap_or_default();
+    let dashes = (0..rest.len()).find(|at| rest.get(*at..).is_some_and(|r| r.starts_with(DASHES)));
+    let of_a_key = |byte: &u8| byte.is_ascii_alphanumeric() || BODY.contains(byte);
+    let inside = rest.get(..dashes.unwrap_or(rest.len()));
+    if !inside.unwrap_or_default().iter().all(of_a_key) {
+        return false;
+    }
+    let Some(last) = dashes.and_then(|at| rest.get(at..)) else {
+        return true;
+    };
+    match last.strip_prefix(END) {
+        Some(label) => is_begun_label(label),
+        None => END.starts_with(last),
+    }
+}
+
+/// The beginning of a label and of the dashes behind it.
+fn is_begun_label(rest: &[u8]) -> bool {
+    let is_label = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ');
+    let label = rest.iter().take_while(|byte| is_label(byte)).count();
+    let dashes = rest.get(label..).unwrap_or_default();
+    label <= LONGEST_LABEL && dashes.len() < DASHES.len() && DASHES.starts_with(dashes)
 }
 
 #[cfg(test)]

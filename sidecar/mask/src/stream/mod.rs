@@ -3,7 +3,7 @@
 //! ```text
 //! pieces ─► json   values by their place, detectors over strings, names and numbers
 //!        ─► events server-sent events: each one's data as JSON or text, as soon as it is whole
-//!        ─► text   detectors over a window
+//!        ─► text   detectors over a window, or for a terminal up to where a match may be open
 //! ```
 //!
 //! What is held back is bounded: a JSON token, an event, a window. What cannot be followed is an
@@ -36,6 +36,8 @@ pub enum Kind {
     Events,
     /// Text in a charset whose first half is ASCII.
     Text,
+    /// The same as somebody looks at it: given out as soon as no match can be open in it.
+    Terminal,
 }
 
 /// The body cannot be followed, so nothing more of it may be given out.
@@ -44,8 +46,8 @@ pub enum Unmaskable {
     /// It is not what its type says.
     #[error("the body is no JSON that can be masked")]
     NotJson,
-    /// A single value or event is longer than can be held.
-    #[error("a value is longer than the 1 MiB that can be masked")]
+    /// A single value or event, or what may be a secret in a text, is longer than can be held.
+    #[error("a value is longer than can be masked")]
     TooLong,
     /// It nests deeper than can be followed.
     #[error("the body nests too deeply to be masked")]
@@ -129,6 +131,7 @@ impl StreamMask {
                 Kind::Json => State::Json(Json::default()),
                 Kind::Events => State::Events(Events::default()),
                 Kind::Text => State::Text(Text::default()),
+                Kind::Terminal => State::Text(Text::watched()),
             },
             failed: None,
         }
@@ -145,10 +148,7 @@ impl StreamMask {
         let result = match &mut self.state {
             State::Json(json) => json.push(&mut self.rules, piece, out),
             State::Events(events) => events.push(&mut self.rules, piece, out),
-            State::Text(text) => {
-                text.push(&mut self.rules, piece, out);
-                Ok(())
-            }
+            State::Text(text) => text.push(&mut self.rules, piece, out),
         };
         self.failed = result.err();
         result

@@ -279,6 +279,131 @@ proptest! {
     }
 }
 
+/// Secrets, what looks like the beginning of one, and what stands between them.
+const PARTS: [&str; 44] = [
+    "4111 1111 1111 1111",
+    "4111111111111111",
+    "4111-1111-1111-11",
+    "12 34 ",
+    "ann@example.com",
+    "né.é@exämple.org",
+    "ann@",
+    "@example.c",
+    "DE89 3704 0044 0532 0130 00",
+    "DE89370400440532013000",
+    "DE89 3704 ",
+    "536-90-4399",
+    "536-90-",
+    "+49 30 1234567",
+    "(212) 555-0123",
+    "212-555-0123",
+    "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl",
+    "eyJhbGciOiJSUzI1NiJ9.",
+    concat!("AKIA", "IOSFODNN7EXAMPLE"),
+    concat!("AKIA", "IOSF"),
+    concat!("wJalrXUtnFEMI/K7MDENG/", "bPxRfiCYEXAMPLEKEY"),
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVp\n-----END PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVp\n",
+    "-----BEGIN ",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----END PRIVATE KEY-----",
+    "-----",
+    "\n",
+    "\r\n",
+    "\n\n",
+    " ",
+    ", ",
+    "/",
+    ".",
+    "$ ",
+    "root@pod-7d9f:/work# ",
+    "\u{1b}[1;32m",
+    "total 12\ndrwxr-xr-x 2 root root 4096 Jan 15 10:22 .\n",
+    "hello",
+    "a",
+    "=",
+    "日本",
+    "x1",
+    "aws_secret_access_key = ",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_terminal_shows_what_the_whole_text_would(
+        parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 1..24),
+        cuts in prop::collection::vec(1_usize..12, 1..12),
+    ) {
+        let text = parts.concat();
+        let masker = Masker::new(HashKey::new([7; 32]));
+        let detectors = Detectors::new(&Detector::ALL.map(|detector| (detector, Strategy::Redact)));
+        let whole = detectors.mask_text(&masker, &text, &mut Counts::default());
+        let out = run(stream(Kind::Terminal, "", &Detector::ALL), text.as_bytes(), &cuts).unwrap();
+        prop_assert_eq!(String::from_utf8_lossy(&out), whole.as_ref());
+        // Each alone as well: none leans on what another holds back.
+        for detector in Detector::ALL {
+            let alone = Detectors::new(&[(detector, Strategy::Redact)]);
+            let whole = alone.mask_text(&masker, &text, &mut Counts::default());
+            let out = run(stream(Kind::Terminal, "", &[detector]), text.as_bytes(), &cuts).unwrap();
+            prop_assert_eq!(String::from_utf8_lossy(&out), whole.as_ref(), "{:?}", detector);
+        }
+    }
+}
+
+#[test]
+fn a_prompt_is_shown_at_once_and_half_a_secret_never() {
+    for (shown, held) in [
+        ("$ ", ""),
+        ("root@pod-7d9f8b:/work# ", ""),
+        ("hello\nworld\n", ""),
+        ("sh-5.2$ ", ""),
+        ("Password: ", ""),
+        (">>> ", ""),
+        ("Continue? [y/N] ", ""),
+        ("commit 3f786850e387550fdab836ed7e6dc881de23001b\n$ ", ""),
+        ("card: ", "4111 1111 1111 1111 "),
+        ("mail ", "ann@exam"),
+        ("$ ", "l"),
+        ("key\n", "-----BEG"),
+        ("key\n", "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEI"),
+        ("token=", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIi"),
+    ] {
+        let mut terminal = stream(Kind::Terminal, "", &Detector::ALL);
+        let mut out = Vec::new();
+        for byte in format!("{shown}{held}").bytes() {
+            terminal.push(&[byte], &mut out).unwrap();
+        }
+        assert_eq!(String::from_utf8_lossy(&out), shown);
+    }
+}
+
+#[test]
+fn what_may_be_a_secret_is_held_no_longer_than_there_is_room() {
+    for kind in [Kind::Terminal, Kind::Text] {
+        let mut endless = stream(kind, "", &[Detector::PrivateKey]);
+        let mut out = Vec::new();
+        let mut result = endless.push(b"-----BEGIN PRIVATE KEY-----\n", &mut out);
+        let mut pushed = 0;
+        while result.is_ok() && pushed < MAX_HELD {
+            result = endless.push(&[b'A'; 4096], &mut out);
+            pushed += 4096;
+        }
+        assert_eq!(
+            (result, out.len()),
+            (Err(Unmaskable::TooLong), 0),
+            "{kind:?}"
+        );
+    }
+    // What is long and no secret is shown.
+    let mut long = stream(Kind::Terminal, "", &Detector::ALL);
+    let mut out = Vec::new();
+    for _ in 0..64 {
+        long.push(&[b'A'; 4096], &mut out).unwrap();
+    }
+    assert!(out.len() > 64 * 4096 - 1024, "{}", out.len());
+}
+
 proptest! {
     // Each is scanned several times over.
     #![proptest_config(ProptestConfig::with_cases(16))]

@@ -1,28 +1,59 @@
-//! Detectors over text in a window: a match that begins in what is given out ends within it.
+//! Detectors over text: a match that begins in what is given out ends within it.
+//!
+//! What nobody waits for is held back in a window. What somebody looks at (a terminal) is given out
+//! up to where a match may still be open, and no later: never after a time, for whoever waits that
+//! long between two halves of a secret would get both.
 
-use super::Rules;
+use super::{Rules, Unmaskable};
 
 /// Bytes held back: longer than any match but a private key of unusual size.
 const WINDOW: usize = 16 * 1024;
-/// Bytes kept behind what was given out: what stands before a match says whether it is one.
-const BEHIND: usize = 64;
+/// Bytes kept behind what was given out: what stands before a match says whether it is one. A secret
+/// key of AWS is one for the id that stands up to 256 bytes before it.
+const BEHIND: usize = 1024;
+/// Longest match, and longest beginning of one, in bytes.
+const LONGEST: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Text {
     held: Vec<u8>,
     /// How much of `held` was given out already.
     given: usize,
+    /// Somebody looks at it.
+    watched: bool,
 }
 
 impl Text {
-    pub(super) fn push(&mut self, rules: &mut Rules, piece: &[u8], out: &mut Vec<u8>) {
+    /// One that somebody looks at.
+    pub(super) fn watched() -> Text {
+        Text {
+            watched: true,
+            ..Text::default()
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        rules: &mut Rules,
+        piece: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unmaskable> {
         // In slices, so that a long piece is not scanned over and over.
         for slice in piece.chunks(WINDOW) {
             self.held.extend_from_slice(slice);
-            if self.held.len() >= self.given.saturating_add(WINDOW.saturating_mul(2)) {
+            let waits = self.held.len().saturating_sub(self.given);
+            if self.watched {
+                let whole = self.held.get(..whole_characters(&self.held));
+                let open = rules.detectors.open(whole.unwrap_or_default());
+                self.give(rules, open.max(self.given), out);
+            } else if waits >= WINDOW.saturating_mul(2) {
                 self.give(rules, self.held.len().saturating_sub(WINDOW), out);
             }
+            if self.held.len().saturating_sub(self.given) > LONGEST {
+                return Err(Unmaskable::TooLong);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn finish(&mut self, rules: &mut Rules, out: &mut Vec<u8>) {
@@ -45,9 +76,11 @@ impl Text {
             let text = chunk.valid();
             for found in rules.detectors.scan(text) {
                 let (start, end) = (at + found.range.start, at + found.range.end);
-                if start < from || start >= to {
+                if end <= from || start >= to {
                     continue;
                 }
+                // Of one that was seen differently before, at least the rest is masked.
+                let start = start.max(from);
                 if end > to {
                     to = start;
                     break;
@@ -64,5 +97,26 @@ impl Text {
         let kept_from = to.max(from).saturating_sub(BEHIND);
         self.given = to.max(from) - kept_from;
         self.held = held.get(kept_from..).unwrap_or_default().to_vec();
+    }
+}
+
+/// Where the last character begins, if it is not whole yet (RFC 3629, section 3): it may be a letter,
+/// and say that what stands before it is no match. The end, if it is whole.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let last = bytes
+        .iter()
+        .rev()
+        .take(3)
+        .position(|byte| byte & 0xc0 != 0x80);
+    let start = bytes.len().saturating_sub(last.map_or(0, |back| back + 1));
+    let needed = match bytes.get(start) {
+        Some(0xc2..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf4) => 4,
+        _ => 0,
+    };
+    match start + needed > bytes.len() {
+        true => start,
+        false => bytes.len(),
     }
 }

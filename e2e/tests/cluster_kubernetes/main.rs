@@ -7,7 +7,12 @@
     clippy::indexing_slicing
 )]
 
+mod aggregated;
+mod libraries;
+mod terminal;
+
 use std::fs::File;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -22,7 +27,7 @@ const NEEDLE: &str = "hunter2-of-the-database";
 
 /// `NS` is the test's namespace.
 const RULES: &str = r#"
-  - {name: read, action: Allow, kubernetes: {verbs: [get, list, watch], namespaces: [NS]}}
+  - {name: read, action: Allow, kubernetes: {verbs: [get, list, watch], groups: ["*"], resources: ["*"], namespaces: [NS]}}
   - name: work
     action: Allow
     kubernetes:
@@ -63,31 +68,14 @@ struct Desk {
 
 fn desk() -> Result<&'static Desk> {
     static DESK: OnceLock<Result<Desk, String>> = OnceLock::new();
-    DESK.get_or_init(|| Desk::new().map_err(|error| format!("{error:#}")))
+    DESK.get_or_init(|| Desk::new("kube").map_err(|error| format!("{error:#}")))
         .as_ref()
         .map_err(|error| anyhow!("{error}"))
 }
 
-/// The real one, which is no part of the agent's image.
-fn give_kubectl(shop: &Shop, pod: &str) -> Result<()> {
-    let program = xtask::cluster::program::folder()?.join("cluster");
-    let mut command = shared()?.kubectl();
-    command
-        .arg(format!("--namespace={}", shop.namespace.name()))
-        .args(["exec", "-i", pod, "-c", "agent", "--", "sh", "-c"])
-        .arg("cat >/tmp/kubectl && chmod +x /tmp/kubectl && mkdir -p /tmp/home")
-        .stdin(File::open(program)?);
-    let status = command.status()?;
-    ensure!(
-        status.success(),
-        "kubectl did not get into the pod: {status}"
-    );
-    Ok(())
-}
-
 impl Desk {
-    fn new() -> Result<Desk> {
-        let shop = Shop::new("kube")?;
+    fn new(purpose: &str) -> Result<Desk> {
+        let shop = Shop::new(purpose)?;
         let namespace = shop.namespace.name().to_owned();
         let name = format!("{namespace}-cluster");
         Kubectl::admin().in_namespace(DATABASES).apply(&format!(
@@ -120,8 +108,32 @@ impl Desk {
                 .with_context(operator_logs)?;
         }
         let agent = shop.pod("agent")?;
-        give_kubectl(&shop, &agent)?;
-        Ok(Desk { shop, agent })
+        let desk = Desk { shop, agent };
+        desk.give_kubectl()?;
+        Ok(desk)
+    }
+
+    /// The real one, which is no part of the agent's image.
+    fn give_kubectl(&self) -> Result<()> {
+        let program = xtask::cluster::program::folder()?.join("cluster");
+        let mut command =
+            self.raw_sh("cat >/tmp/kubectl && chmod +x /tmp/kubectl && mkdir -p /tmp/home")?;
+        let status = command.stdin(File::open(program)?).status()?;
+        ensure!(
+            status.success(),
+            "kubectl did not get into the pod: {status}"
+        );
+        Ok(())
+    }
+
+    /// A shell's script in the agent's container, which reads this command's input.
+    fn raw_sh(&self, script: &str) -> Result<Command> {
+        let mut command = shared()?.kubectl();
+        command
+            .arg(format!("--namespace={}", self.namespace()))
+            .args(["exec", "-i", &self.agent, "-c", "agent", "--"])
+            .args(["sh", "-c", script]);
+        Ok(command)
     }
 
     fn namespace(&self) -> &str {
