@@ -450,9 +450,14 @@ fn sensitive_verbs_need_their_name() -> Result<()> {
     let namespace = desk.namespace();
     let api = format!("https://kubernetes.default.svc/api/v1/namespaces/{namespace}");
     let curl = "curl -sS --http1.1 --max-time 5 -w ' %{http_code}'";
-    let upgrade = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
-                   -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='";
+    let bare = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+                -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='";
+    let upgrade = format!("{bare} -H 'Sec-WebSocket-Protocol: v5.channel.k8s.io'");
     for script in [
+        // Without a channel protocol nobody could tell its streams apart.
+        format!(
+            "{curl} {bare} '{api}/pods/{web}/exec?command=touch&command=/tmp/never-created&stdout=true'"
+        ),
         format!(
             "{curl} {upgrade} '{api}/pods/{web}/exec?command=touch&command=/tmp/never-created&stdout=true'"
         ),

@@ -23,6 +23,8 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// What a client of the old protocol can do about it (KEP 4006, kubectl 1.30 and before).
 const NO_SPDY: &str = "SPDY is not served, as it cannot be recorded; use kubectl 1.31 or newer, or \
     set KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and KUBECTL_PORT_FORWARD_WEBSOCKETS=true";
+/// What the channel protocols end in (Kubernetes, remotecommand, websocket.go).
+pub(crate) const CHANNELS: &str = "channel.k8s.io";
 const PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
 
 /// One API server.
@@ -79,13 +81,23 @@ impl KubernetesApi {
         // Packed frames could not be read, nor could streams in base64.
         fields.remove("sec-websocket-extensions");
         let offered = fields.get_all(&PROTOCOL).iter();
-        let offered = offered.filter_map(|value| value.to_str().ok());
-        if offered
+        let offered = offered.map(|value| value.to_str().unwrap_or_default());
+        let offered: Vec<&str> = offered
             .flat_map(|value| value.split(','))
-            .any(|name| name.contains("base64"))
-        {
+            .map(str::trim)
+            .collect();
+        if offered.iter().any(|name| name.contains("base64")) {
             return Err(unsupported(
                 "the base64 forms of the channel protocols are not served",
+            ));
+        }
+        // Told after the 101 only, the command would run already.
+        let told_apart = |name: &&str| name.ends_with(CHANNELS);
+        if COMMANDS.contains(&request.subresource.as_str())
+            && (offered.is_empty() || !offered.iter().all(told_apart))
+        {
+            return Err(unsupported(
+                "a command's streams are told apart by a channel protocol, which is to be offered, such as v5.channel.k8s.io",
             ));
         }
         Ok(())

@@ -8,6 +8,7 @@ use chaperone_http::api::TextMasks;
 use chaperone_http::record::Recorded;
 use chaperone_http::websocket::{Down, Frames, MessageError, Messages, NotWebSocket};
 
+use crate::api::CHANNELS;
 use crate::masked_channels::{Shown, Withheld};
 
 pub(crate) const STDIN: u8 = 0;
@@ -118,7 +119,7 @@ pub struct Channels {
 impl Channels {
     /// Of the agreed protocol. `None`: it has no channels whose text these masks could mask.
     pub fn new(protocol: &str, masks: &TextMasks) -> Option<Channels> {
-        let plain = !protocol.ends_with("channel.k8s.io");
+        let plain = !protocol.ends_with(CHANNELS);
         let shown = |detectors| Shown::new(&|| masks.stream(detectors));
         (!plain || !masks.is_armed()).then(|| Channels {
             plain,
