@@ -216,7 +216,9 @@ fn there_is<'a>(
     if removed.is_none() {
         return Ok(());
     }
-    let mut parts: BTreeMap<(&str, [u8; 32], u64), BTreeMap<u32, &[u8]>> = BTreeMap::new();
+    /// Whose segment, and which.
+    type Place<'a> = (&'a str, [u8; 32], u64);
+    let mut parts: BTreeMap<Place<'_>, BTreeMap<u32, &[u8]>> = BTreeMap::new();
     for (entry, data) in entries.filter(|(entry, _)| entry.kind == EntryKind::Segment) {
         let place = (entry.uid.as_str(), entry.store, entry.number);
         parts.entry(place).or_default().insert(entry.part, data);

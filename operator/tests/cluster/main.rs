@@ -8,6 +8,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    // Figures, for who runs it.
+    clippy::print_stdout,
     missing_docs,
     unreachable_pub
 )]

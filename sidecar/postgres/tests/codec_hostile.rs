@@ -264,7 +264,7 @@ fn a_startup_packet_has_one_reading() {
     ));
     // Decided on as a setting, it would reach the server as an option of the protocol.
     for body in [
-        &b"user\0a\0_Pq_.x\01\0\0"[..],
+        &b"user\0a\0_Pq_.x\0a\0\0"[..],
         b"user\0a\0options\0-c _pq_.x=1\0\0",
         b"user\0a\0options\0--_PQ_.x=1\0\0",
     ] {
