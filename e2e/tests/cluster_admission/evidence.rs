@@ -276,7 +276,12 @@ fn views_are_written_by_the_operator_and_read_by_auditors() {
         let all = [&["auth", "can-i", &user], arguments].concat();
         kubectl(&all, "").is_ok_and(|answer| answer.trim() == "yes")
     };
-    for resource in ["auditsegments", "auditcheckpoints", "sessions"] {
+    for resource in [
+        "auditsegments",
+        "auditcheckpoints",
+        "auditpacks",
+        "sessions",
+    ] {
         let resource = format!("{resource}.chaperone.dev");
         assert!(may("ann", &["list", &resource, "-n", AUDIT]), "{resource}");
         assert!(!may("ann", &["create", &resource, "-n", AUDIT]));
@@ -292,10 +297,10 @@ fn views_are_written_by_the_operator_and_read_by_auditors() {
         &["get", "secrets/chaperone-log-key", "-n", AUDIT]
     ));
     // What the operator may do with it.
-    for resource in ["auditsegments", "auditcheckpoints"] {
+    for resource in ["auditsegments", "auditcheckpoints", "auditpacks"] {
         let resource = format!("{resource}.chaperone.dev");
-        // It deletes one by one what goes under a tombstone.
-        for verb in ["create", "get", "list", "watch", "delete"] {
+        // It deletes one by one what goes under a tombstone, or was packed.
+        for verb in ["create", "get", "list", "delete"] {
             assert!(may(OPERATOR, &[verb, &resource, "-n", AUDIT]), "{verb}");
         }
         for verb in ["update", "patch", "deletecollection"] {
