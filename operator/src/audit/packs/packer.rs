@@ -2,6 +2,7 @@
 //! one of this process; whoever leads next sees from the AuditPacks what is to be done.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use chaperone_crds::audit_checkpoint::AuditCheckpoint;
@@ -125,7 +126,7 @@ impl<'a> Packer<'a> {
                 return Ok(Step::More);
             }
             if self.finished != Some(newest.spec.number) {
-                self.clear(&newest.spec, quota, tip).await?;
+                self.clear(&newest.spec, quota, tip, tombstone).await?;
                 self.finished = Some(newest.spec.number);
                 return Ok(Step::More);
             }
@@ -268,7 +269,13 @@ impl<'a> Packer<'a> {
 
     /// Deletes what is in a pack that was read just now: segments first, then checkpoints that are
     /// neither new nor name a tombstone.
-    async fn clear(&self, pack: &AuditPackSpec, quota: u64, tip: u64) -> Result<(), PacksError> {
+    async fn clear(
+        &self,
+        pack: &AuditPackSpec,
+        quota: u64,
+        tip: u64,
+        tombstone: Option<&Tombstone>,
+    ) -> Result<(), PacksError> {
         let unpacked = self.shelf.open(pack).await?;
         let there = metadata(&self.segments).await?;
         let names = unpacked.segments.into_keys();
@@ -279,7 +286,10 @@ impl<'a> Packer<'a> {
             .try_collect::<()>()
             .await?;
         let listed = metadata(&self.checkpoints).await?;
-        for number in spare(&listed, pack.through, tip, quota) {
+        // What a tombstone has left, for a hold for one, is in no pack.
+        let below = tombstone.map_or(0, |tombstone| tombstone.checkpoint);
+        let packed = below.saturating_add(1)..=pack.through;
+        for number in spare(&listed, &packed, tip, quota) {
             let name = checkpoint::name_of(number);
             let Some(found) = in_time(self.checkpoints.get_opt(&name)).await? else {
                 continue;
@@ -335,8 +345,13 @@ pub(in super::super) fn goes(pack: &AuditPackSpec, tombstone: &Tombstone) -> boo
             .all(|number| !tombstone.keeps_note(number))
 }
 
-/// The checkpoints that need not be resources any more, oldest first.
-fn spare(listed: &HashMap<String, Seen>, through: u64, tip: u64, quota: u64) -> Vec<u64> {
+/// Of the checkpoints that are in packs, those that need not be resources any more, oldest first.
+fn spare(
+    listed: &HashMap<String, Seen>,
+    packed: &RangeInclusive<u64>,
+    tip: u64,
+    quota: u64,
+) -> Vec<u64> {
     let mut numbers: BTreeSet<u64> = BTreeSet::new();
     let mut bytes = 0_u64;
     for (name, seen) in listed {
@@ -345,9 +360,10 @@ fn spare(listed: &HashMap<String, Seen>, through: u64, tip: u64, quota: u64) -> 
     }
     let most = quota / 100 * KEPT_SHARE;
     let mut spare = Vec::new();
-    for number in numbers {
+    for number in numbers.range(packed.start()..) {
+        let number = *number;
         let old = tip.saturating_sub(number) >= KEPT;
-        if number > through || number >= tip || !(old || bytes > most) {
+        if !packed.contains(&number) || number >= tip || !(old || bytes > most) {
             break;
         }
         let seen = listed.get(&checkpoint::name_of(number));
@@ -375,14 +391,19 @@ mod tests {
     fn the_newest_thousand_checkpoints_stay_unless_they_take_up_too_much() {
         let roomy = 1 << 40;
         let all = listed(1..=1500, 100);
-        let spared = spare(&all, 1400, 1500, roomy);
+        let spared = spare(&all, &(1..=1400), 1500, roomy);
         assert_eq!((spared.first(), spared.len()), (Some(&1), 500));
         assert_eq!(spared.last(), Some(&500));
         // Only what is whole in packs.
-        assert_eq!(spare(&all, 7, 1500, roomy).len(), 7);
+        assert_eq!(spare(&all, &(1..=7), 1500, roomy).len(), 7);
+        // What a tombstone left is in none.
+        assert_eq!(spare(&all, &(401..=1400), 1500, roomy).len(), 100);
         // A fifth of the quota holds 300 of them.
-        assert_eq!(spare(&all, 1400, 1500, 150_000).len(), 1200);
+        assert_eq!(spare(&all, &(1..=1400), 1500, 150_000).len(), 1200);
         // The newest one is what the next grows from.
-        assert_eq!(spare(&listed(9..=9, 1000), 9, 9, 100), Vec::<u64>::new());
+        assert_eq!(
+            spare(&listed(9..=9, 1000), &(1..=9), 9, 100),
+            Vec::<u64>::new()
+        );
     }
 }
