@@ -361,6 +361,8 @@ fn micro() -> Result<()> {
         .args(["-p", "chaperone-sql", "--bench", "classify"])
         .args(["-p", "chaperone-mask", "--bench", "mask"])
         .args(["-p", "chaperone-evidence", "--bench", "evidence"])
+        // Neither has any: with them the features are those of the programs, whose build serves then.
+        .args(["-p", "chaperone-sidecar", "-p", "xtask"])
         .status()
         .context("starting cargo bench")?;
     ensure!(status.success(), "cargo bench ended with {status}");
