@@ -211,7 +211,7 @@ spec:
   subjects: [{{serviceAccount: agent}}]
   connections: [{}]
   rules:
-  - {{name: read, action: Allow, sql: {{effects: [Read], relations: [\"public.*\"]}}}}
+  - {{name: read, action: Allow, sql: {{effects: [Read, BulkExport], relations: [\"public.*\"]}}}}
   - {{name: write, action: Allow, sql: {{effects: [Write, Modify], relations: [\"public.pgbench_*\"]}}}}
 ",
         connections.join(", ")
