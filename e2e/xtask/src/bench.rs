@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::pgbouncer::PgBouncer;
 use crate::postgres::{self, Postgres, Settings, without_pg_variables};
 use crate::process::{Scratch, free_port, succeed};
-use crate::sidecar::Standalone;
+use crate::sidecar::{Sidecar, Standalone};
 use crate::workspace::{self, Binaries, Profile};
 
 mod cluster;
@@ -99,21 +99,8 @@ fn pgbench(options: &Options) -> Result<()> {
     let binaries = Binaries::build(Profile::Release)?;
     let server = server()?;
     let bouncer = PgBouncer::start(server.port(), DATABASE, ROLE, PASSWORD)?;
-    let scratch = Scratch::new("bench")?;
-    let manifests = scratch.path().join("manifests");
-    fs::create_dir(&manifests)?;
     let port = free_port()?;
-    fs::write(manifests.join("bench.yaml"), manifest(server.port(), port))?;
-    let state = scratch.path().join("state");
-    let sidecar = Standalone {
-        program: &binaries.sidecar,
-        manifests: &manifests,
-        state: &state,
-        subject: "bench/agent",
-        purpose: None,
-        log: &scratch.path().join("sidecar.log"),
-    }
-    .start()?;
+    let (_scratch, sidecar) = started(&binaries, "bench", &manifest(server.port(), port))?;
     let peers = [
         ("direct", server.port()),
         ("pgbouncer", bouncer.port()),
@@ -141,6 +128,25 @@ fn pgbench(options: &Options) -> Result<()> {
         "durability: reads Written, writes Synced; masking armed on one column; no TLS on either side"
     );
     Ok(())
+}
+
+/// A sidecar for the agent of all that is measured, with these manifests, in a folder of its own, which
+/// goes when what is given is dropped.
+fn started(binaries: &Binaries, folder: &str, manifests: &str) -> Result<(Scratch, Sidecar)> {
+    let scratch = Scratch::new(folder)?;
+    let there = scratch.path().join("manifests");
+    fs::create_dir(&there)?;
+    fs::write(there.join("bench.yaml"), manifests)?;
+    let sidecar = Standalone {
+        program: &binaries.sidecar,
+        manifests: &there,
+        state: &scratch.path().join("state"),
+        subject: "bench/agent",
+        purpose: None,
+        log: &scratch.path().join("sidecar.log"),
+    }
+    .start()?;
+    Ok((scratch, sidecar))
 }
 
 /// A server with the database and the role of all that is measured.

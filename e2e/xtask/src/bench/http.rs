@@ -1,16 +1,14 @@
 //! HTTP: a small GET, straight to nginx, through nginx as a reverse proxy, and through the sidecar,
 //! alternating in one run (performance.md). The load is h2load's.
 
-use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Measured, machine};
+use super::{Measured, machine, started};
 use crate::nginx::Nginx;
 use crate::options::Options;
-use crate::process::{Scratch, free_port, succeed};
-use crate::sidecar::Standalone;
+use crate::process::{free_port, succeed};
 use crate::workspace::{Binaries, Profile};
 
 /// Of a KiB with its head.
@@ -62,20 +60,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     );
     let proxy = Nginx::start(&format!("{upstream}{}", server("{port}", "", pass)))?;
     let proxy_two = Nginx::start(&format!("{upstream}{}", server("{port}", " http2", pass)))?;
-    let scratch = Scratch::new("bench-http")?;
-    let manifests = scratch.path().join("manifests");
-    fs::create_dir(&manifests)?;
     let port = free_port()?;
-    fs::write(manifests.join("bench.yaml"), manifest(target.port(), port))?;
-    let sidecar = Standalone {
-        program: &binaries.sidecar,
-        manifests: &manifests,
-        state: &scratch.path().join("state"),
-        subject: "bench/agent",
-        purpose: None,
-        log: &scratch.path().join("sidecar.log"),
-    }
-    .start()?;
+    let (_scratch, sidecar) = started(&binaries, "bench-http", &manifest(target.port(), port))?;
     println!(
         "{}; nginx of two workers; all share the machine\n",
         machine()?

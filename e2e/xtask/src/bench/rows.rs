@@ -2,18 +2,16 @@
 //! that masks nothing, and through one that masks two columns by origin and runs every detector
 //! (performance.md).
 
-use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{DATABASE, Measured, PASSWORD, ROLE, connection, machine, server, shared};
+use super::{DATABASE, Measured, PASSWORD, ROLE, connection, machine, server, shared, started};
 use crate::options::Options;
 use crate::postgres::without_pg_variables;
-use crate::process::{Scratch, free_port};
-use crate::sidecar::Standalone;
+use crate::process::free_port;
 use crate::workspace::{Binaries, Profile};
 
 const ROWS: u64 = 20_000;
@@ -60,9 +58,6 @@ pub(super) fn run(options: &Options) -> Result<()> {
         server.sql(DATABASE, &format!("GRANT SELECT ON {table} TO {ROLE}"))?;
         server.sql(DATABASE, &format!("VACUUM ANALYZE {table}"))?;
     }
-    let scratch = Scratch::new("bench-rows")?;
-    let manifests = scratch.path().join("manifests");
-    fs::create_dir(&manifests)?;
     let (plain, masked) = (free_port()?, free_port()?);
     let masks = "  guardrails:
     masking:
@@ -76,16 +71,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         connection("masked", server.port(), masked, masks),
         shared(&["plain", "masked"]),
     ];
-    fs::write(manifests.join("bench.yaml"), documents.concat())?;
-    let sidecar = Standalone {
-        program: &binaries.sidecar,
-        manifests: &manifests,
-        state: &scratch.path().join("state"),
-        subject: "bench/agent",
-        purpose: None,
-        log: &scratch.path().join("sidecar.log"),
-    }
-    .start()?;
+    let (_scratch, sidecar) = started(&binaries, "bench-rows", &documents.concat())?;
     println!("{}; results, read by psql and thrown away\n", machine()?);
     let peers = [
         ("direct", server.port()),
