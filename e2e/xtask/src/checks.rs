@@ -3,10 +3,11 @@
 //! Tests that take a real Kubernetes are in files whose names start with `cluster_`: they run one
 //! file after the other beside all other tests, a cluster for each file, and print when both are
 //! through. They take root; without it a line says what was not
-//! tested.
+//! tested. The few tests that fail are run once more: see `failures`.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::needs::{self, Need};
 use crate::options::Options;
 use crate::process::is_root;
 use crate::workspace::{self, BINARIES_VARIABLE, Profile};
-use crate::{cluster, fuzz, licenses};
+use crate::{cluster, failures, fuzz, licenses};
 
 /// What the tests take that need no cluster.
 const NEEDS: [Need; 19] = [
@@ -92,6 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
         variables.push(("CHAPERONE_FULL", "1"));
         phases.run("fuzz", fuzz::run)?;
     }
+    let mut unstable = Vec::new();
     // Either waits more than it computes: together they take little longer than the longer one.
     let kubernetes = is_root().then(|| {
         let variables: Vec<(&'static str, String)> = variables
@@ -101,68 +103,88 @@ pub fn run(options: &Options) -> Result<()> {
         std::thread::spawn(move || on_kubernetes(&variables))
     });
     let tests = phases.run("tests", || {
-        let variables = [&variables[..], &[(CLUSTER_VARIABLE, "0")]].concat();
-        cargo(
-            &["test", "--workspace", "--locked", "--no-fail-fast"],
-            &variables,
-        )
+        let words = "test --workspace --locked --no-fail-fast";
+        println!("$ cargo {words}");
+        let log = log_of("tests");
+        fs::write(&log, "")?;
+        let with = |more: &[String]| {
+            let mut command = workspace::cargo();
+            command
+                .args(words.split(' '))
+                .args(more.first().map(|_| "--"))
+                .args(more)
+                .envs(variables.iter().copied())
+                .env(CLUSTER_VARIABLE, "0");
+            command
+        };
+        unstable.push(failures::all_passed(with, &log, io::stdout())?);
+        Ok(())
     });
     // Whatever became of those: it has a cluster that it must take down again.
     if let Some(kubernetes) = kubernetes {
         let joined = phases.run("kubernetes", || match kubernetes.join() {
-            Ok(result) => result,
+            Ok(result) => {
+                unstable.extend(result?);
+                Ok(())
+            }
             Err(_) => bail!("the tests on a Kubernetes panicked"),
         });
         println!(
             "{}",
-            fs::read_to_string(kubernetes_log()).unwrap_or_default()
+            fs::read_to_string(log_of("kubernetes")).unwrap_or_default()
         );
-        tests.and(joined)?;
+        // Both are told: what failed here says nothing of what failed there.
+        match (tests, joined) {
+            (Err(here), Err(there)) => return Err(here.context(format!("{there:#}"))),
+            (tests, joined) => tests.and(joined)?,
+        }
     } else {
         tests?;
     }
-    println!("\n{}", phases.table());
+    println!("\n{}{}", unstable.concat(), phases.table());
     if !is_root() {
         println!("NOT TESTED: the promises on a Kubernetes, which takes root: sudo cargo e2e");
     }
     Ok(())
 }
 
-/// Where the output of the tests on a Kubernetes goes while other tests print theirs.
-fn kubernetes_log() -> PathBuf {
-    workspace::root().join("target/kubernetes-tests.log")
+/// Where the output of tests goes; those on a Kubernetes run while others print theirs.
+fn log_of(tests: &str) -> PathBuf {
+    workspace::root().join(format!("target/{tests}.log"))
 }
 
-/// Builds a Kubernetes and runs the tests that take one.
-fn on_kubernetes(variables: &[(&'static str, String)]) -> Result<()> {
+/// Builds a Kubernetes and runs the tests that take one. Gives what is to be told of those that are
+/// unstable.
+fn on_kubernetes(variables: &[(&'static str, String)]) -> Result<[String; 2]> {
     cluster::program::folder()?;
-    let log = File::create(kubernetes_log())?;
+    let log = log_of("kubernetes");
+    fs::write(&log, "")?;
     // Each test waits for pods most of its time, but a node has only so many processors.
     let words = "test --workspace --locked --no-fail-fast --test cluster_* -- --test-threads 3";
     let start = Instant::now();
-    let mut command = workspace::cargo();
-    let status = command
-        .args(words.split(' '))
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .status()
-        .context("starting cargo")?;
+    let with = |more: &[String]| {
+        let mut command = workspace::cargo();
+        command
+            .args(words.split(' '))
+            .args(more)
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    let passed = failures::all_passed(with, &log, io::sink());
     println!(
-        "\n== tests on a Kubernetes: {status} after {:.0} s",
-        start.elapsed().as_secs_f64()
+        "\n== tests on a Kubernetes: {} s",
+        start.elapsed().as_secs()
     );
     let operator = operator_on_a_cluster(&log);
-    if !status.success() {
-        bail!("cargo {words} ended with {status}");
+    match (passed, operator) {
+        (Err(one), Err(other)) => Err(one.context(format!("{other:#}"))),
+        (passed, operator) => Ok([passed?, operator?]),
     }
-    operator
 }
 
 /// The operator's own tests that want a real API server (`operator/tests/cluster`), on a cluster that
 /// has nothing of ours yet.
-fn operator_on_a_cluster(log: &File) -> Result<()> {
+fn operator_on_a_cluster(log: &Path) -> Result<String> {
     let words = ["test", "--workspace", "--locked", "--no-run"];
     let said = workspace::cargo().args(words).output()?;
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -176,18 +198,16 @@ fn operator_on_a_cluster(log: &File) -> Result<()> {
     let state = std::env::temp_dir().join(format!("chaperone-operator-{}", std::process::id()));
     let cluster = Cluster::up(&state)?;
     cluster.load(ReadyMade::Postgres)?;
-    let status = cluster
-        .command(&program)
-        .args(["--ignored", "--test-threads", "2"])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .status()?;
+    let with = |more: &[String]| {
+        let mut command = cluster.command(&program);
+        command
+            .args(["--ignored", "--test-threads", "2"])
+            .args(more);
+        command
+    };
+    let passed = failures::all_passed(with, log, io::sink());
     cluster.down()?;
-    if !status.success() {
-        bail!("the operator's tests on a cluster ended with {status}");
-    }
-    Ok(())
+    passed
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {

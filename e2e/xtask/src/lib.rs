@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod demo;
 pub mod digest;
 pub mod drivers;
+pub mod failures;
 pub mod fuzz;
 pub mod image;
 pub mod janitor;
