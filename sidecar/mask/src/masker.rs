@@ -138,7 +138,10 @@ impl Masker {
     }
 
     fn replace_text(&self, value: &[u8], strategy: Strategy, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.text(value, strategy).as_bytes());
+        match strategy {
+            Strategy::Null | Strategy::Redact => out.extend_from_slice(MARK.as_bytes()),
+            _ => out.extend_from_slice(self.text(value, strategy).as_bytes()),
+        }
     }
 
     fn replace_json(&self, value: &[u8], strategy: Strategy, out: &mut Vec<u8>) {

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 use super::{before, first, is_digit};
 
-const SHORTEST: usize = 13;
+/// Digits of the shortest.
+pub(super) const SHORTEST: usize = 13;
 const LONGEST: usize = 19;
 const SHORTEST_GROUP: usize = 3;
 

@@ -91,18 +91,25 @@ const LENGTHS: [(&[u8; 2], usize); 78] = [
     (b"XK", 20),
 ];
 
+/// Digits that each has.
+pub(super) const CHECK_DIGITS: usize = 2;
+
 /// Calls `found` with every account number, in order, disjoint.
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(start) = first(bytes, at, u8::is_ascii_alphabetic) {
-        at = start + 1;
+    // Digits are rarer than letters: each that two letters stand before may be the first check digit.
+    let (mut at, mut behind) = (0, 0);
+    while let Some(digit) = first(bytes, at, u8::is_ascii_digit) {
+        at = digit + 1;
+        let Some(start) = digit.checked_sub(2).filter(|start| *start >= behind) else {
+            continue;
+        };
         if before(bytes, start).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
             continue;
         }
         if let Some(end) = account_end(bytes, start) {
             found(start..end);
-            at = end;
+            (at, behind) = (end, end);
         }
     }
 }

@@ -84,59 +84,51 @@ struct Rule {
     open: Open,
     /// Marks of [`Seen`] without all of which a text holds no match.
     needs: u8,
+    /// Digits that the shortest match has.
+    digits: usize,
 }
 
 /// Which characters a text holds, in one pass for all detectors: most texts have no match of most.
-struct Seen(u8);
+struct Seen {
+    marks: u8,
+    digits: usize,
+}
 
 impl Seen {
-    const DIGIT: u8 = 1;
-    const AT: u8 = 2;
-    const DASH: u8 = 4;
-    const DOT: u8 = 8;
-    const CAPITAL_A: u8 = 16;
-    const SMALL_E: u8 = 32;
-    const LETTER: u8 = 64;
-    const MARKS: [u8; 256] = Seen::marks();
+    const AT: u8 = 1;
+    const DASH: u8 = 2;
+    const DOT: u8 = 4;
+    const CAPITAL_A: u8 = 8;
+    const SMALL_E: u8 = 16;
+    const LETTER: u8 = 32;
 
-    const fn marks() -> [u8; 256] {
-        let mut marks = [0; 256];
-        let mut byte = 0_u8;
-        while byte < 128 {
-            let mark = match byte {
-                b'0'..=b'9' => Seen::DIGIT,
-                b'@' => Seen::AT,
-                b'-' => Seen::DASH,
-                b'.' => Seen::DOT,
-                b'A' => Seen::CAPITAL_A | Seen::LETTER,
-                b'e' => Seen::SMALL_E | Seen::LETTER,
-                b'B'..=b'Z' | b'a'..=b'z' => Seen::LETTER,
-                _ => 0,
-            };
-            #[expect(
-                clippy::indexing_slicing,
-                reason = "a constant: out of bounds would not compile"
-            )]
-            {
-                marks[byte as usize] = mark;
-            }
-            byte += 1;
-        }
-        marks
-    }
-
+    /// Without branches and tables, so that many bytes are looked at together.
     fn of(text: &str) -> Seen {
-        let mark = |byte: u8| {
-            Seen::MARKS
-                .get(usize::from(byte))
-                .copied()
-                .unwrap_or_default()
+        let mut seen = Seen {
+            marks: 0,
+            digits: 0,
         };
-        Seen(text.bytes().fold(0, |seen, byte| seen | mark(byte)))
+        for some in text.as_bytes().chunks(128) {
+            let (mut marks, mut digits) = (0_u8, 0_u8);
+            for byte in some {
+                let digit = u8::from(byte.wrapping_sub(b'0') < 10);
+                // At most 128 of them.
+                digits = digits.wrapping_add(digit);
+                marks |= (u8::from(*byte == b'@') * Seen::AT)
+                    | (u8::from(*byte == b'-') * Seen::DASH)
+                    | (u8::from(*byte == b'.') * Seen::DOT)
+                    | (u8::from(*byte == b'A') * Seen::CAPITAL_A)
+                    | (u8::from(*byte == b'e') * Seen::SMALL_E)
+                    | (u8::from((byte | 0x20).wrapping_sub(b'a') < 26) * Seen::LETTER);
+            }
+            seen.marks |= marks;
+            seen.digits = seen.digits.saturating_add(usize::from(digits));
+        }
+        seen
     }
 
-    fn has(&self, needs: u8) -> bool {
-        self.0 & needs == needs
+    fn may_match(&self, rule: &Rule) -> bool {
+        self.marks & rule.needs == rule.needs && self.digits >= rule.digits
     }
 }
 
@@ -145,15 +137,15 @@ impl Detectors {
     pub fn new(rules: &[(Detector, Strategy)]) -> Detectors {
         let mut prepared: Vec<Rule> = Vec::with_capacity(rules.len());
         for (detector, strategy) in rules {
-            let (find, open, needs): (Find, Open, u8) = match detector {
-                Detector::PaymentCard => (card::find, open::number, Seen::DIGIT),
-                Detector::EmailAddress => (email::find, open::email, Seen::AT | Seen::DOT),
-                Detector::Iban => (iban::find, open::iban, Seen::DIGIT | Seen::LETTER),
-                Detector::PhoneNumber => (phone::find, open::number, Seen::DIGIT),
-                Detector::UsSsn => (ssn::find, open::number, Seen::DIGIT),
-                Detector::JsonWebToken => (jwt::find, open::jwt, Seen::DOT | Seen::SMALL_E),
-                Detector::PrivateKey => (private_key::find, open::private_key, Seen::DASH),
-                Detector::AwsAccessKey => (aws::find, open::aws, Seen::CAPITAL_A),
+            let (find, open, needs, digits): (Find, Open, u8, usize) = match detector {
+                Detector::PaymentCard => (card::find, open::number, 0, card::SHORTEST),
+                Detector::EmailAddress => (email::find, open::email, Seen::AT | Seen::DOT, 0),
+                Detector::Iban => (iban::find, open::iban, Seen::LETTER, iban::CHECK_DIGITS),
+                Detector::PhoneNumber => (phone::find, open::number, 0, phone::SHORTEST),
+                Detector::UsSsn => (ssn::find, open::number, 0, ssn::DIGITS),
+                Detector::JsonWebToken => (jwt::find, open::jwt, Seen::DOT | Seen::SMALL_E, 0),
+                Detector::PrivateKey => (private_key::find, open::private_key, Seen::DASH, 0),
+                Detector::AwsAccessKey => (aws::find, open::aws, Seen::CAPITAL_A, 0),
             };
             if prepared.iter().all(|rule| rule.detector != *detector) {
                 prepared.push(Rule {
@@ -167,6 +159,7 @@ impl Detectors {
                     find,
                     open,
                     needs,
+                    digits,
                 });
             }
         }
@@ -182,7 +175,7 @@ impl Detectors {
     pub fn scan(&self, text: &str) -> Vec<Match> {
         let mut matches = Vec::new();
         let seen = Seen::of(text);
-        for rule in self.rules.iter().filter(|rule| seen.has(rule.needs)) {
+        for rule in self.rules.iter().filter(|rule| seen.may_match(rule)) {
             (rule.find)(text, &mut |range| {
                 matches.push(Match {
                     range,

@@ -19,7 +19,8 @@ use std::ops::Range;
 
 use super::{before, first, is_digit, is_word};
 
-const SHORTEST: usize = 8;
+/// Digits of the shortest, in whichever form.
+pub(super) const SHORTEST: usize = 8;
 const LONGEST: usize = 15;
 
 /// Calls `found` with every number, in order, disjoint.
@@ -209,7 +210,7 @@ fn in_parentheses(bytes: &[u8], start: usize) -> Option<usize> {
     let national = area.digits.first() == Some(&0)
         && area.digits.get(1) != Some(&0)
         && (3..=6).contains(&area.count)
-        && (8..=12).contains(&(area.count + rest.count))
+        && (SHORTEST..=12).contains(&(area.count + rest.count))
         && rest.count >= 4
         && rest.dots == 0;
     let american = area.count == 3

@@ -9,6 +9,9 @@ use std::ops::Range;
 
 use super::{before, first, is_digit};
 
+/// Digits of each.
+pub(super) const DIGITS: usize = 9;
+
 /// Calls `found` with every number, in order, disjoint.
 pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
