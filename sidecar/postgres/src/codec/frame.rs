@@ -108,6 +108,20 @@ pub fn peek(bytes: &[u8], limit: usize) -> Result<Option<FrameRef<'_>>, FrameErr
     }))
 }
 
+/// How many whole frames of `tag`, none longer than `limit`, are at the front of `bytes`, and their
+/// bytes together. What ends them, a bad length too, is left for [`next`] to look at.
+pub fn run(bytes: &[u8], tag: u8, limit: usize) -> (u64, usize) {
+    let (mut count, mut length) = (0, 0);
+    while let Some(rest) = bytes.get(length..)
+        && let Ok(Some(frame)) = peek(rest, limit)
+        && frame.tag == tag
+    {
+        count += 1;
+        length += frame.raw.len();
+    }
+    (count, length)
+}
+
 /// Splits the frame off the front of `buffer`; `None` while it has not all arrived.
 ///
 /// # Errors

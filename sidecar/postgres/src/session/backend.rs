@@ -11,7 +11,7 @@ use chaperone_mask::MARK;
 use chaperone_policy::{Access, Effect, Object, Reason};
 use chaperone_sql::{Kind, SearchPath, SessionChange};
 
-use super::engine::{Engine, Fault};
+use super::engine::{Engine, Fault, RECORD_PIECE};
 use super::errors::{detected, error_response, sanitized};
 use super::expect::{CopyRun, Expect, Running};
 use super::frontend::touches;
@@ -30,10 +30,19 @@ impl Engine<'_> {
     /// Handles the messages that are there.
     pub(crate) async fn backend_messages(&mut self) -> Result<(), Fault> {
         let before = self.out.len();
-        while let Some(frame) = self.next_backend()? {
-            self.backend(&frame)?;
-            self.record_all_output().await?;
+        loop {
+            if !self.pass_run() {
+                let Some(frame) = self.next_backend()? else {
+                    break;
+                };
+                self.backend(&frame)?;
+            }
+            // A record of many messages costs little more than one of one.
+            if self.out.len().saturating_sub(self.recorded) >= RECORD_PIECE {
+                self.record_all_output().await?;
+            }
         }
+        self.record_all_output().await?;
         let passed = self.out.len().saturating_sub(before) as u64;
         let limit = self.flow.policy().limits().bytes_per_minute;
         if passed > 0 && !self.flow.shared().rates.bytes(passed, limit) && self.running().is_some()

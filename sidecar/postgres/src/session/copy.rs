@@ -3,10 +3,11 @@
 //! The server sends one row a CopyData message. A row that does not have the fields that were
 //! planned for is masked whole: order and number of columns are proven, never guessed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use chaperone_mask::{Detectors, Masker, Wire};
 use chaperone_sql::CopyFormat;
 
@@ -47,6 +48,8 @@ pub(crate) struct CopyMask {
     columns: Option<Vec<ColumnPlan>>,
     /// Nothing is to be done.
     pub(crate) untouched: bool,
+    /// What a value becomes, before it is written.
+    replacement: Vec<u8>,
 }
 
 /// The masks of one COPY TO STDOUT.
@@ -72,9 +75,11 @@ impl CopyMasks {
 /// The row could not be read: nothing of it may pass.
 struct Unreadable;
 
-struct FieldText {
+/// One field of a row. Where its text is borrowed it is its own form in the row: nothing in it is
+/// escaped or quoted, or has to be.
+struct FieldText<'a> {
     null: bool,
-    text: Vec<u8>,
+    text: Cow<'a, [u8]>,
 }
 
 impl CopyMask {
@@ -112,6 +117,7 @@ impl CopyMask {
             header,
             columns,
             untouched,
+            replacement: Vec::new(),
         }
     }
 
@@ -121,14 +127,16 @@ impl CopyMask {
             out.extend_from_slice(&frame.raw);
             return 0;
         }
-        let mut body = Vec::with_capacity(frame.raw.len());
-        let masked = self.row(frame.body(), masks, &mut body);
-        encode::message(out, frame.tag, |out| out.extend_from_slice(&body));
+        let mut masked = 0;
+        out.reserve(frame.raw.len());
+        encode::message(out, frame.tag, |out| {
+            masked = self.row(frame.body(), masks, out);
+        });
         masked
     }
 
     /// Masks one CopyData payload. Returns how many values were replaced.
-    pub(crate) fn row(&mut self, data: &[u8], masks: &Masks, out: &mut Vec<u8>) -> u64 {
+    pub(crate) fn row(&mut self, data: &[u8], masks: &Masks, out: &mut BytesMut) -> u64 {
         // Column names are schema, not data.
         if std::mem::take(&mut self.header) {
             out.extend_from_slice(data);
@@ -153,7 +161,10 @@ impl CopyMask {
         let known = self.columns.as_deref();
         let masked = match (fields, known) {
             (Ok(fields), Some(columns)) if fields.len() == columns.len() => {
-                self.write(&fields, columns, masks, out)
+                let mut replacement = std::mem::take(&mut self.replacement);
+                let masked = self.write((&fields, columns), masks, &mut replacement, out);
+                self.replacement = replacement;
+                masked
             }
             (Ok(fields), _) => self.write_nulls(fields.len(), out),
             (Err(Unreadable), known) => self.write_nulls(known.map_or(1, <[_]>::len), out),
@@ -164,48 +175,50 @@ impl CopyMask {
 
     fn write(
         &self,
-        fields: &[FieldText],
-        columns: &[ColumnPlan],
+        (fields, columns): (&[FieldText<'_>], &[ColumnPlan]),
         masks: &Masks,
-        out: &mut Vec<u8>,
+        replacement: &mut Vec<u8>,
+        out: &mut BytesMut,
     ) -> u64 {
         let mut masked = 0_u64;
-        let mut replacement = Vec::new();
         for (position, (field, column)) in fields.iter().zip(columns).enumerate() {
             if position > 0 {
-                out.push(self.delimiter);
+                out.put_u8(self.delimiter);
             }
             if field.null {
                 out.extend_from_slice(&self.null);
                 continue;
             }
             replacement.clear();
-            match masks.value(column, Some(&field.text), &mut replacement) {
-                Cell::Keep => self.write_field(&field.text, out),
+            match masks.value(column, Some(&field.text), replacement) {
+                Cell::Keep => match &field.text {
+                    Cow::Borrowed(as_it_came) => out.extend_from_slice(as_it_came),
+                    Cow::Owned(text) => self.write_field(text, out),
+                },
                 Cell::Null => {
                     masked = masked.saturating_add(1);
                     out.extend_from_slice(&self.null);
                 }
                 Cell::Replace => {
                     masked = masked.saturating_add(1);
-                    self.write_field(&replacement, out);
+                    self.write_field(replacement, out);
                 }
             }
         }
         masked
     }
 
-    fn write_nulls(&self, count: usize, out: &mut Vec<u8>) -> u64 {
+    fn write_nulls(&self, count: usize, out: &mut BytesMut) -> u64 {
         for position in 0..count {
             if position > 0 {
-                out.push(self.delimiter);
+                out.put_u8(self.delimiter);
             }
             out.extend_from_slice(&self.null);
         }
         count as u64
     }
 
-    fn write_field(&self, text: &[u8], out: &mut Vec<u8>) {
+    fn write_field(&self, text: &[u8], out: &mut BytesMut) {
         if self.format == CopyFormat::Csv {
             let plain = text != self.null.as_slice()
                 && !text.iter().any(|byte| {
@@ -216,14 +229,14 @@ impl CopyMask {
                 out.extend_from_slice(text);
                 return;
             }
-            out.push(self.quote);
+            out.put_u8(self.quote);
             for &byte in text {
                 if byte == self.quote || byte == self.escape {
-                    out.push(self.escape);
+                    out.put_u8(self.escape);
                 }
-                out.push(byte);
+                out.put_u8(byte);
             }
-            out.push(self.quote);
+            out.put_u8(self.quote);
             return;
         }
         for &byte in text {
@@ -237,59 +250,65 @@ impl CopyMask {
                 0x0b => out.extend_from_slice(b"\\v"),
                 other => {
                     if other == self.delimiter {
-                        out.push(b'\\');
+                        out.put_u8(b'\\');
                     }
-                    out.push(other);
+                    out.put_u8(other);
                 }
             }
         }
     }
 
-    fn split_text(&self, line: &[u8]) -> Result<Vec<FieldText>, Unreadable> {
-        let mut fields = Vec::new();
-        let mut raw = Vec::new();
-        let mut text = Vec::new();
-        let mut bytes = line.iter().copied();
+    fn split_text<'a>(&self, line: &'a [u8]) -> Result<Vec<FieldText<'a>>, Unreadable> {
+        let mut fields = Vec::with_capacity(self.columns.as_ref().map_or(1, Vec::len));
+        let mut rest = line;
         loop {
-            let byte = bytes.next();
-            match byte {
-                None => {
-                    fields.push(self.text_field(&raw, &mut text));
-                    return Ok(fields);
+            let mut end = 0;
+            let mut escaped = false;
+            let delimited = loop {
+                let behind = rest.get(end..).unwrap_or_default();
+                let Some(offset) = memchr::memchr2(self.delimiter, b'\\', behind) else {
+                    break false;
+                };
+                end += offset;
+                if rest.get(end) != Some(&b'\\') {
+                    break true;
                 }
-                Some(byte) if byte == self.delimiter => {
-                    fields.push(self.text_field(&raw, &mut text));
-                    raw.clear();
+                // A backslash, and what it stands before.
+                escaped = true;
+                end += 2;
+                if end > rest.len() {
+                    return Err(Unreadable);
                 }
-                Some(b'\\') => {
-                    let escaped = bytes.next().ok_or(Unreadable)?;
-                    raw.extend_from_slice(&[b'\\', escaped]);
-                    text.push(match escaped {
-                        b'b' => 0x08,
-                        b'f' => 0x0c,
-                        b'n' => b'\n',
-                        b'r' => b'\r',
-                        b't' => b'\t',
-                        b'v' => 0x0b,
-                        other => other,
-                    });
-                }
-                Some(byte) => {
-                    raw.push(byte);
-                    text.push(byte);
-                }
+            };
+            let (raw, behind) = match delimited {
+                true => (rest.get(..end), rest.get(end + 1..)),
+                false => (Some(rest), None),
+            };
+            let raw = raw.unwrap_or_default();
+            fields.push(FieldText {
+                null: raw == self.null.as_slice(),
+                text: match escaped || raw.iter().any(|byte| *byte < b' ') {
+                    true => Cow::Owned(unescaped(raw)),
+                    false => Cow::Borrowed(raw),
+                },
+            });
+            match behind {
+                Some(behind) => rest = behind,
+                None => return Ok(fields),
             }
         }
     }
 
-    fn text_field(&self, raw: &[u8], text: &mut Vec<u8>) -> FieldText {
-        FieldText {
-            null: raw == self.null.as_slice(),
-            text: std::mem::take(text),
+    fn split_csv<'a>(&self, line: &'a [u8]) -> Result<Vec<FieldText<'a>>, Unreadable> {
+        if memchr::memchr3(self.quote, b'\n', b'\r', line).is_none() {
+            let plain = line.split(|byte| *byte == self.delimiter);
+            return Ok(plain
+                .map(|raw| FieldText {
+                    null: raw == self.null.as_slice(),
+                    text: Cow::Borrowed(raw),
+                })
+                .collect());
         }
-    }
-
-    fn split_csv(&self, line: &[u8]) -> Result<Vec<FieldText>, Unreadable> {
         let mut fields = Vec::new();
         let mut text = Vec::new();
         let mut quoted = false;
@@ -328,13 +347,35 @@ impl CopyMask {
         }
     }
 
-    fn csv_field(&self, text: &mut Vec<u8>, quoted: bool) -> FieldText {
+    fn csv_field(&self, text: &mut Vec<u8>, quoted: bool) -> FieldText<'static> {
         let text = std::mem::take(text);
         FieldText {
             null: !quoted && text == self.null,
-            text,
+            text: Cow::Owned(text),
         }
     }
+}
+
+/// A field of text format without its backslashes.
+fn unescaped(raw: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(raw.len());
+    let mut bytes = raw.iter().copied();
+    while let Some(byte) = bytes.next() {
+        text.push(match byte {
+            b'\\' => match bytes.next() {
+                Some(b'b') => 0x08,
+                Some(b'f') => 0x0c,
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'v') => 0x0b,
+                Some(other) => other,
+                None => byte,
+            },
+            other => other,
+        });
+    }
+    text
 }
 
 /// Masks the first row of a COPY TO STDOUT as a session does, its columns taken for text: the way in
@@ -358,7 +399,10 @@ pub fn mask_copy(
         masker,
         detectors: Some(detectors),
     };
-    CopyMask::new(format, options, Some(columns)).row(row, &masks, out)
+    let mut written = BytesMut::new();
+    let masked = CopyMask::new(format, options, Some(columns)).row(row, &masks, &mut written);
+    out.extend_from_slice(&written);
+    masked
 }
 
 #[cfg(test)]
@@ -397,9 +441,9 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         CopyMask::new(format, &options, columns).row(row.as_bytes(), &masks(), &mut out);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     fn second_masked() -> Option<Vec<ColumnPlan>> {
@@ -431,6 +475,40 @@ mod tests {
         );
     }
 
+    /// A delimiter, a quote or a line's end inside a value is in no other column.
+    #[test]
+    fn escapes_and_quotes_keep_fields_where_they_are() {
+        for (delimiter, row, masked) in [
+            (
+                "\t",
+                "a\\tb\\nc\\\\\tann@x.org\\t\n",
+                "a\\tb\\nc\\\\\t[masked]\n",
+            ),
+            ("|", "a\\|b|c|d\\\n", "\\N|\\N\n"),
+            ("|", "a\\|b\\\\|c\\|d\n", "a\\|b\\\\|[masked]\n"),
+            ("|", "|\n", "|[masked]\n"),
+            ("|", "\\N|\\N\n", "\\N|\\N\n"),
+            ("|", "a\u{1}\tb|c\n", "a\u{1}\\tb|[masked]\n"),
+        ] {
+            let options = [("delimiter", delimiter)];
+            let shown = run(CopyFormat::Text, &options, second_masked(), row);
+            assert_eq!(shown, masked, "{row:?}");
+        }
+        for (row, masked) in [
+            ("a,b\n", "a,[masked]\n"),
+            (",b\n", ",[masked]\n"),
+            ("\\.,b\n", "\\.,[masked]\n"),
+            ("\"a\nb,\",\"c\",\n", ",,\n"),
+            ("\"a\nb,\",\"c,\"\n", "\"a\nb,\",[masked]\n"),
+        ] {
+            assert_eq!(
+                run(CopyFormat::Csv, &[], second_masked(), row),
+                masked,
+                "{row:?}"
+            );
+        }
+    }
+
     #[test]
     fn nulls_stay_nulls() {
         assert_eq!(
@@ -456,12 +534,12 @@ mod tests {
 
     #[test]
     fn a_header_is_schema_and_passes() {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         let options = [("header".to_owned(), "true".to_owned())].into();
         let mut copy = CopyMask::new(CopyFormat::Csv, &options, second_masked());
         copy.row(b"id,email\n", &masks(), &mut out);
         copy.row(b"1,a@b.c\n", &masks(), &mut out);
-        assert_eq!(out, b"id,email\n1,[masked]\n");
+        assert_eq!(out.as_ref(), b"id,email\n1,[masked]\n");
     }
 
     #[test]

@@ -36,7 +36,7 @@ const BACKLOG: usize = 256 * 1024;
 /// Evidence that may wait in memory before the sockets wait for it.
 pub(crate) const RECORD_BACKLOG: usize = 256 * 1024;
 /// Bytes recorded at a time.
-const RECORD_PIECE: usize = 128 * 1024;
+pub(crate) const RECORD_PIECE: usize = 128 * 1024;
 /// For the last bytes of a session to be written.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 /// How often buffered evidence is written when nothing else makes it.
@@ -100,7 +100,7 @@ pub(crate) struct Engine<'a> {
     agent_buffer: ReadBuffer,
     server_reader: StreamReader,
     server_writer: StreamWriter,
-    server_buffer: ReadBuffer,
+    pub(crate) server_buffer: ReadBuffer,
     /// What their large messages take, until they have gone on.
     agent_room: LargeMessage,
     server_room: LargeMessage,

@@ -8,7 +8,7 @@ use super::engine::Fault;
 use crate::codec::frame;
 
 /// Longer messages are accounted for, in bytes; how many sessions there are bounds the others.
-const LARGE: usize = 256 * 1024;
+pub(crate) const LARGE: usize = 256 * 1024;
 /// Times that the bytes of a message are there, measured on rows of 1 MiB: as it came, as it goes on,
 /// in the record, and what buffers that double have too much.
 const COPIES: usize = 5;

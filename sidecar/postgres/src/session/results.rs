@@ -12,12 +12,14 @@ use chaperone_sql::{Catalog, Kind, MaskedColumns, Overlay};
 use super::copy::{CopyMask, CopyMasks};
 use super::engine::{Engine, Fault};
 use super::expect::CopyRun;
+use super::large::LARGE;
 use super::masks::{
     ColumnPlan, MaskIndex, Plan, ResultField, Treatment, fields_of, is_new_column, plan,
 };
 use super::statements::{Classified, Environment};
 use super::values::{Cell as Treated, Masks};
-use crate::codec::{Backend, Cell, Format, Frame, rewrite};
+use crate::codec::backend::tag;
+use crate::codec::{Backend, Cell, Format, Frame, frame, rewrite};
 
 /// Partial masks remembered per session.
 const PARTIAL_MARKS: usize = 100_000;
@@ -176,12 +178,70 @@ impl Engine<'_> {
             .and_then(|running| running.plan.clone()))
     }
 
-    /// Counts rows; false once the limit has stopped the result.
-    fn count_rows(&mut self, count: u64) -> bool {
-        let limit = self.flow.policy().limits().rows_per_statement;
-        let Some(running) = self.expected.running() else {
+    /// Passes on all rows, or COPY data, at the front of what the server has sent at once, where
+    /// nothing is done to them. False where the next message must be looked at by itself.
+    pub(crate) fn pass_run(&mut self) -> bool {
+        let front = self.server_buffer.as_slice();
+        let Some(tag) = front.first().copied() else {
             return false;
         };
+        let Some(running) = self.expected.running().filter(|_| !self.swallowing) else {
+            return false;
+        };
+        let untouched = match (tag, &running.copy) {
+            (tag::DATA_ROW, _) => {
+                running.record_plan.is_none()
+                    && running.plan.as_ref().is_some_and(|plan| plan.untouched)
+            }
+            (tag::COPY_DATA, Some(CopyRun::Out(copy))) => {
+                copy.agent.untouched && copy.record.is_none()
+            }
+            _ => false,
+        };
+        if !untouched {
+            return false;
+        }
+        let (count, length) = frame::run(front, tag, LARGE);
+        let limit = self.flow.policy().limits().rows_per_statement;
+        // The row that is one too many is found one by one.
+        let before = self.add_rows(0).unwrap_or_default();
+        if count == 0 || limit.is_some_and(|limit| before.saturating_add(count) > limit) {
+            return false;
+        }
+        self.add_rows(count);
+        let rows = self.server_buffer.bytes_mut().split_to(length);
+        self.out.extend_from_slice(&rows);
+        if let Some(running) = self.expected.running() {
+            running.bytes = running.bytes.saturating_add(length as u64);
+        }
+        true
+    }
+
+    /// Counts rows; false once the limit has stopped the result.
+    fn count_rows(&mut self, count: u64) -> bool {
+        let Some(rows) = self.add_rows(count) else {
+            return false;
+        };
+        let limit = self.flow.policy().limits().rows_per_statement;
+        match limit {
+            Some(limit) if rows > limit => {
+                self.withhold(
+                    Denial::new(
+                        Reason::LimitExceeded,
+                        format!("the result has more than the {limit} rows that the policy allows"),
+                    )
+                    .with_hint("ask for fewer rows: LIMIT, or a narrower WHERE"),
+                );
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Adds to the rows of the command that runs, and gives how many its limit is to be held
+    /// against: those of all Executes of its portal, of all FETCHes of its cursor.
+    fn add_rows(&mut self, count: u64) -> Option<u64> {
+        let running = self.expected.running()?;
         running.rows = running.rows.saturating_add(count);
         let mut rows = running.rows;
         if let Some(portal) = &running.portal {
@@ -201,19 +261,7 @@ impl Engine<'_> {
             let fetched = open.rows().fetch_add(count, Ordering::Relaxed);
             rows = rows.max(fetched.saturating_add(count));
         }
-        match limit {
-            Some(limit) if rows > limit => {
-                self.withhold(
-                    Denial::new(
-                        Reason::LimitExceeded,
-                        format!("the result has more than the {limit} rows that the policy allows"),
-                    )
-                    .with_hint("ask for fewer rows: LIMIT, or a narrower WHERE"),
-                );
-                false
-            }
-            _ => true,
-        }
+        Some(rows)
     }
 
     fn pass_row(&mut self, frame: &Frame, planned: &Arc<Plan>) -> Result<(), Fault> {
