@@ -95,7 +95,10 @@ fn check_query(request: &Request) -> Result<(), Unfit> {
                 "`{name}` stands twice in the query, and only the first would count"
             )));
         }
-        if name == "watch" && !matches!(value.as_str(), "true" | "1" | "false" | "0" | "") {
+        // The Python client writes `True`, and whatever is not false is true to the API server
+        // (k8s.io/apimachinery, pkg/runtime/conversion.go).
+        let known = ["true", "1", "false", "0", ""];
+        if name == "watch" && !known.iter().any(|known| value.eq_ignore_ascii_case(known)) {
             return Err(unfit("`watch` in the query is neither true nor false"));
         }
     }
@@ -182,7 +185,8 @@ fn resource(request: &Request, api: &mut ApiRequest) -> Result<bool, Unfit> {
     }
     api.verb = verb.to_owned();
     if api.name.is_empty() && verb == "get" {
-        let watches = matches!(query(request, "watch"), Some("true" | "1"));
+        let watches = query(request, "watch")
+            .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
         // `watch=` alone is true for one reader and false for another.
         if query(request, "watch") == Some("") {
             return Err(unfit("`watch` in the query has no value"));

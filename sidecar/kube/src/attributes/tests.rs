@@ -62,7 +62,9 @@ fn requests_have_the_attributes_that_the_api_server_derives() {
         ("GET /api/v1/pods/", "list on pods"),
         ("GET /api/v1/pods?watch=true", "watch on pods"),
         ("GET /api/v1/pods?watch=1", "watch on pods"),
+        ("GET /api/v1/pods?watch=True", "watch on pods"),
         ("GET /api/v1/pods?watch=false", "list on pods"),
+        ("GET /api/v1/pods?watch=FALSE", "list on pods"),
         ("GET /api/v1/watch/pods", "watch on pods"),
         (
             "GET /api/v1/watch/namespaces/other/pods",
