@@ -6,6 +6,8 @@
 
 use std::fmt::Debug;
 
+use chaperone_enforce::Denial;
+
 use crate::record::Recorded;
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
@@ -69,6 +71,10 @@ pub trait Messages: Debug + Send {
     /// How it ended, if it said so: what stands for the status in the record, and whether it
     /// succeeded.
     fn ended(&self) -> Option<(String, bool)>;
+
+    /// What tells the agent, as was agreed on, why the proxy ends this here. Empty where it cannot be
+    /// told: there are no words for it, or the agent was sent half a message.
+    fn farewell(&self, denial: &Denial) -> Vec<u8>;
 }
 
 /// A piece of a frame's payload.
@@ -124,6 +130,11 @@ struct Current {
 }
 
 impl Frames {
+    /// All that was read are whole messages.
+    pub fn is_between(&self) -> bool {
+        self.head.is_empty() && self.current.is_none() && !self.fragmented
+    }
+
     /// Takes bytes, appends the same frames unmasked to `out`, and gives pieces of their payloads.
     ///
     /// # Errors

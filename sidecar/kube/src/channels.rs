@@ -4,13 +4,19 @@
 //! A message's first byte is its channel: 0 stdin, 1 stdout, 2 stderr, 3 how it ended, 4 resize,
 //! 255 the end of another channel.
 
+use chaperone_enforce::Denial;
+use chaperone_http::answer::About;
 use chaperone_http::api::TextMasks;
 use chaperone_http::record::Recorded;
-use chaperone_http::websocket::{Down, Frames, MessageError, Messages, NotWebSocket};
+use chaperone_http::websocket::{Down, Frames, MessageError, Messages, NotWebSocket, write_frame};
 
 use crate::api::CHANNELS;
 use crate::masked_channels::{Shown, Withheld};
+use crate::status;
 
+/// Kinds of frames (RFC 6455, section 5.2).
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
 pub(crate) const STDIN: u8 = 0;
 pub(crate) const STDOUT: u8 = 1;
 pub(crate) const STDERR: u8 = 2;
@@ -106,6 +112,8 @@ pub struct Channels {
     down: ChannelFrames,
     /// Messages have channels; what is tunnelled through port-forward has none.
     plain: bool,
+    /// How it ended is a Status: from version 4 on.
+    tells_status: bool,
     kept: Vec<u8>,
     ended: Option<(String, bool)>,
     /// Masks what the agent gets.
@@ -123,6 +131,9 @@ impl Channels {
         let shown = |detectors| Shown::new(&|| masks.stream(detectors));
         (!plain || !masks.is_armed()).then(|| Channels {
             plain,
+            tells_status: ["v4.", "v5."]
+                .iter()
+                .any(|version| protocol.starts_with(version)),
             agent: masks.agent.as_ref().map(shown),
             record: masks.record.as_ref().map(shown),
             withheld: masks.is_armed().then(Withheld::default),
@@ -202,7 +213,28 @@ impl Messages for Channels {
         let shown = self.agent.as_ref().or(self.record.as_ref());
         shown.map(Shown::counts).unwrap_or_default()
     }
+
+    fn farewell(&self, denial: &Denial) -> Vec<u8> {
+        // Masked, it got frames of ours, each of them whole.
+        let whole = self.agent.is_some() || self.down.frames.is_between();
+        let mut frames = Vec::new();
+        if self.plain || !whole || self.ended.is_some() {
+            return frames;
+        }
+        let (_, status) = status::of(denial, &About::default(), None);
+        let words = match self.tells_status {
+            true => status.to_string(),
+            false => status::words(denial),
+        };
+        write_frame(BINARY, &[&[ERROR], words.as_bytes()], &mut frames);
+        write_frame(CLOSE, &[&NORMAL], &mut frames);
+        frames
+    }
 }
+
+/// A close frame's code (RFC 6455, section 7.4.1). With any other, clients tell of the code and not of
+/// what was said before.
+const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
 impl Channels {
     fn masked_down(&mut self, came: Vec<u8>) -> Down {

@@ -8,11 +8,8 @@ use chaperone_http::record::Recorded;
 use chaperone_http::websocket::{MessageError, write_frame};
 use chaperone_mask::{StreamMask, Unmaskable};
 
-use crate::channels::{ChannelPiece, ERROR, Part, STDERR, STDIN, STDOUT};
+use crate::channels::{BINARY, CLOSE, ChannelPiece, ERROR, Part, STDERR, STDIN, STDOUT};
 
-/// Kinds of frames (RFC 6455, section 5.2).
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
 /// Longest word on how it ended, and longest message of the agent that is no input, in bytes.
 const MAX_WORD: usize = 64 * 1024;
 

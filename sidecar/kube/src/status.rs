@@ -7,7 +7,7 @@ use chaperone_http::body::Body;
 use chaperone_policy::{ApiRequest, Reason};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The status that fits a reason. All that a human or a rule refused is Forbidden, what waits for
 /// a human too: clients take a Conflict for one that they should settle by trying again at once.
@@ -38,8 +38,12 @@ pub(crate) fn words(denial: &Denial) -> String {
     }
 }
 
-/// The answer. The product's own reason is the first of the causes.
-pub fn answer(denial: &Denial, about: &About, request: Option<&ApiRequest>) -> Response<Body> {
+/// The Status, and its code. The product's own reason is the first of the causes.
+pub(crate) fn of(
+    denial: &Denial,
+    about: &About,
+    request: Option<&ApiRequest>,
+) -> (StatusCode, Value) {
     let status = code(denial.reason);
     let message = format!("{}: {}", denial.reason, words(denial));
     let cause = |reason: &str, message: &str| json!({"reason": reason, "message": message});
@@ -75,6 +79,12 @@ pub fn answer(denial: &Denial, about: &About, request: Option<&ApiRequest>) -> R
         "details": details,
         "code": status.as_u16(),
     });
+    (status, text)
+}
+
+/// The answer.
+pub fn answer(denial: &Denial, about: &About, request: Option<&ApiRequest>) -> Response<Body> {
+    let (status, text) = of(denial, about, request);
     let mut response = Response::new(Body::from(text.to_string().into_bytes()));
     *response.status_mut() = status;
     let fields = response.headers_mut();

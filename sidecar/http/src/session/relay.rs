@@ -664,6 +664,9 @@ impl Relay<'_> {
         };
         let mut tunnel = tunnel::Tunnel::new(agent, target, messages);
         let result = self.tunnelled(flow, &mut tunnel).await;
+        if let Err(Stop::Ours(denial)) = &result {
+            tunnel.farewell(flow, denial).await;
+        }
         let told = tell_masked(flow, tunnel.masked());
         result.and(told)
     }

@@ -1,9 +1,10 @@
 //! Bytes both ways after a 101: no more HTTP, still recorded piece by piece.
 
 use std::io;
+use std::time::Duration;
 
 use crate::websocket::{Down, MessageError, Messages};
-use chaperone_enforce::Session as Flow;
+use chaperone_enforce::{Denial, Session as Flow};
 use chaperone_evidence::{Masked, Permit, RecordError};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -14,6 +15,8 @@ type Writer = WriteHalf<TokioIo<Upgraded>>;
 
 /// Read at a time.
 const PIECE: usize = 16 * 1024;
+/// For an agent that may not be reading any more.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Both directions.
 pub(super) struct Tunnel {
@@ -173,6 +176,32 @@ impl Tunnel {
         let messages = self.messages.iter();
         let masked = messages.flat_map(|messages| messages.masked());
         masked.map(|(by, count)| Masked { by, count }).collect()
+    }
+
+    /// Tells the agent why this ends here, where there are words for it, after what was let go before.
+    pub(super) async fn farewell(&mut self, flow: &mut Flow, denial: &Denial) {
+        let messages = self.messages.as_ref();
+        let words = messages.map(|messages| messages.farewell(denial));
+        let Some(words) = words.filter(|words| !words.is_empty()) else {
+            return;
+        };
+        // Where this cannot be recorded the agent learns of it all the same: it is nobody's data.
+        let _ = flow.record().server(&[words.as_slice().into()]);
+        let told = async {
+            let Pipe {
+                to,
+                buffer,
+                instead,
+                released,
+                written,
+                ..
+            } = &mut self.down;
+            let rest = instead.as_ref().unwrap_or(buffer).get(*written..*released);
+            to.write_all(rest.unwrap_or_default()).await?;
+            to.write_all(&words).await?;
+            to.shutdown().await
+        };
+        let _ = tokio::time::timeout(FAREWELL, told).await;
     }
 
     /// Records what can go on now, and lets it. Gives how many bytes go to the agent.

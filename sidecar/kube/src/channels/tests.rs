@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chaperone_mask::{Counts, Detectors, HashKey, Masker};
-use chaperone_policy::{Detector, Strategy};
+use chaperone_policy::{Detector, Reason, Strategy};
 use proptest::prelude::*;
 
 use super::*;
@@ -56,6 +56,38 @@ fn how_a_command_ended_is_read_however_it_is_cut() {
     let mut tunnel = Channels::new("SPDY/3.1+portforward.k8s.io", &masks(false, false)).unwrap();
     tunnel.down(&message(ERROR, failed)).unwrap();
     assert_eq!(tunnel.ended(), None);
+}
+
+#[test]
+fn a_command_that_is_ended_says_why_unless_half_a_message_was_sent() {
+    let denial = Denial::new(Reason::MaskUnsupported, "too long a secret");
+    let told = |channels: &Channels| {
+        let frames = channels.farewell(&denial);
+        let said = read(&frames);
+        assert!(frames.is_empty() || frames.ends_with(&[0x88, 2, 0x03, 0xe8]));
+        said.get(&ERROR).map(|(text, _)| text.clone())
+    };
+    for armed in [false, true] {
+        let mut channels = Channels::new("v5.channel.k8s.io", &masks(armed, false)).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&told(&channels).unwrap()).unwrap();
+        assert_eq!(status["status"], "Failure");
+        assert_eq!(status["message"], "MaskUnsupported: too long a secret");
+        // The agent got what came as it came, or frames of ours.
+        let output = message(STDOUT, "some output");
+        let (half, rest) = output.split_at(7);
+        channels.down(half).unwrap();
+        assert_eq!(told(&channels).is_some(), armed);
+        channels.down(rest).unwrap();
+        assert!(told(&channels).is_some());
+        channels
+            .down(&message(ERROR, r#"{"status":"Success"}"#))
+            .unwrap();
+        assert_eq!(told(&channels), None, "it ended by itself");
+    }
+    let old = Channels::new("v3.channel.k8s.io", &masks(false, false)).unwrap();
+    assert_eq!(told(&old).unwrap(), "too long a secret");
+    let forward = Channels::new("SPDY/3.1+portforward.k8s.io", &masks(false, false)).unwrap();
+    assert_eq!(told(&forward), None);
 }
 
 /// What each channel says in these frames, and how many messages that took.
