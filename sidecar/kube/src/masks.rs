@@ -53,14 +53,15 @@ fn secret_places(objects: &[JsonPath]) -> Vec<(JsonPath, Strategy, bool)> {
     let inside = [
         (root().member("data").each(), Strategy::Redact, true),
         (root().member("stringData").each(), Strategy::Redact, false),
-        // Nothing stands for it: kubectl reads it as JSON.
+        // Nothing stands for it, since kubectl reads it as JSON; and as an empty text, since clients of
+        // typed languages take no null among annotations.
         (
             root()
                 .member("metadata")
                 .member("annotations")
                 .member(LAST_APPLIED),
             Strategy::Null,
-            false,
+            true,
         ),
     ];
     let mut places: Vec<_> = objects

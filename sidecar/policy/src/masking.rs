@@ -111,7 +111,8 @@ pub struct ColumnMask {
     pub typed: Typed,
     /// Which comparisons with it are let through.
     pub predicates: Predicates,
-    /// The value is base64 of what it means (RFC 4648, section 4), and so is what replaces it.
+    /// The value is base64 of what it means (RFC 4648, section 4), and so is what replaces it; nothing
+    /// is the empty text.
     pub base64: bool,
     /// The rule whose strategy this is.
     pub rule: RuleRef,

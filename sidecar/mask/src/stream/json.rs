@@ -287,6 +287,7 @@ impl Json {
             Some(mask) => {
                 rules.count_place(named(&mask));
                 let masked = match mask.strategy {
+                    Strategy::Null if mask.base64 => quoted(""),
                     Strategy::Null => "null".to_owned(),
                     strategy if mask.base64 => {
                         let meant = BASE64.decode(&text).unwrap_or_default();
