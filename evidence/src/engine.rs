@@ -558,6 +558,12 @@ impl Engine {
         lock(&self.progress).shipped
     }
 
+    /// Spool bytes that are in durable segments, and those that were acknowledged elsewhere: while
+    /// either grows there will be room.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.shipped_so_far(), self.replication.position())
+    }
+
     /// The extent that is `skip` files after the oldest unshipped one.
     pub(crate) fn extent(&self, skip: usize) -> Option<Extent> {
         lock(&self.progress).extents.get(skip).copied()

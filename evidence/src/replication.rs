@@ -69,6 +69,11 @@ impl Replication {
         }
     }
 
+    /// Bytes of the spool that were acknowledged.
+    pub(crate) fn position(&self) -> u64 {
+        *self.position.borrow()
+    }
+
     /// Waits until the spool's bytes up to `position` were acknowledged; false if that took too long.
     pub(crate) fn wait(
         &self,

@@ -20,6 +20,8 @@ use crate::record::{
 use crate::recorder::Recorder;
 use crate::spool::{BATCH_HEADER, Batch, FILE_HEADER};
 
+/// Longest that a stream waits for room in a spool that is being emptied.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Most bytes a session may keep unwritten; a caller that flushes never gets near.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 /// A batch is closed once it is this long, and the next begun.
@@ -392,10 +394,20 @@ impl SessionRecorder {
         self.waiting_bytes + self.batch.len()
     }
 
-    /// Writes what is buffered to the spool (Written).
+    /// Writes what is buffered to the spool (Written). Where the spool is full it waits, a minute at
+    /// most, as long as it is being emptied: streams may come faster than evidence goes, and no command
+    /// waits for this.
     pub async fn flush(&mut self) -> Result<(), RecordError> {
-        let deadline = Instant::now() + self.engine().options.deadline;
-        self.write(deadline).await
+        let begun = Instant::now();
+        loop {
+            let progress = self.engine().progress();
+            let deadline = Instant::now() + self.engine().options.deadline;
+            match self.write(deadline).await {
+                Err(RecordError::Full)
+                    if self.engine().progress() != progress && begun.elapsed() < PATIENCE => {}
+                result => return result,
+            }
+        }
     }
 
     /// Writes what is buffered if nobody else is writing, and otherwise leaves it for later: a disk

@@ -10,7 +10,7 @@ mod support;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ struct Faults {
     fail_write: AtomicBool,
     fail_sync: AtomicBool,
     fail_segments: AtomicBool,
+    /// Milliseconds that a segment takes.
+    slow_segments: AtomicU64,
     stall_sync: Mutex<bool>,
     released: Condvar,
     syncs_tried: AtomicUsize,
@@ -95,6 +97,8 @@ impl Disk for FaultDisk {
         if self.0.fail_segments.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(28));
         }
+        let slow = self.0.slow_segments.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(slow));
         RealDisk.create(path)
     }
 }
@@ -106,12 +110,15 @@ struct Rig {
 }
 
 fn rig(deadline: Duration) -> Rig {
-    let dir = tempfile::tempdir().unwrap();
-    let faults = Arc::new(Faults::default());
-    let options = SpoolOptions {
+    rig_with(SpoolOptions {
         deadline,
         ..options()
-    };
+    })
+}
+
+fn rig_with(options: SpoolOptions) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
     let recorder = attach_on(dir.path(), Arc::new(FaultDisk(faults.clone())), options);
     Rig {
         dir,
@@ -332,6 +339,34 @@ async fn backpressure_waits_for_the_shipper() {
     writing.await.unwrap();
     detach(&rig.recorder).await;
     assert!(assert_ok(rig.dir.path()).bytes > 1_800_000);
+}
+
+/// A file of the spool takes longer to be emptied than anybody waits for a record; a stream goes on
+/// while it is being emptied, and commands are refused meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_faster_than_its_evidence_waits_for_it() {
+    let rig = rig_with(SpoolOptions {
+        deadline: Duration::from_secs(1),
+        // Of which a segment takes half a file.
+        file_bytes: 2 * 1024 * 1024,
+        replicate: true,
+        ..options()
+    });
+    rig.faults.slow_segments.store(700, Ordering::SeqCst);
+    let mut session = rig.recorder.begin(start(1)).unwrap();
+    let mut waited = Duration::ZERO;
+    let piece = vec![b'x'; 100_000];
+    for _ in 0..80 {
+        session.server(&[Part::from(&piece[..])]).unwrap();
+        let began = Instant::now();
+        session.flush().await.unwrap();
+        waited = waited.max(began.elapsed());
+    }
+    assert!(waited > Duration::from_secs(1), "{waited:?}");
+    rig.faults.slow_segments.store(0, Ordering::SeqCst);
+    session.end(closed()).await.unwrap();
+    detach(&rig.recorder).await;
+    assert!(assert_ok(rig.dir.path()).bytes > 8_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
