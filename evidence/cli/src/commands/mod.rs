@@ -3,13 +3,14 @@
 mod approvals;
 mod doctor;
 mod entries;
-mod explain;
 mod export;
 mod key;
+mod meaning;
 mod policy;
 mod replay;
 mod report;
 mod review;
+mod rules;
 mod search;
 mod select;
 mod sessions;

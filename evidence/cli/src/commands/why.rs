@@ -6,7 +6,8 @@ use chaperone_policy::Reason;
 use serde::Serialize;
 
 use super::Answer;
-use super::explain::{Remedy, meaning, smallest_rules};
+use super::meaning::{Remedy, meaning};
+use super::rules::smallest_rules;
 use super::show::{headline, print_command};
 use super::views::{SessionView, StatementView};
 use crate::cli::{Format, WhyArgs};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 
 use crate::cli::ClusterArgs;
 use crate::error::CliError;
@@ -21,6 +22,8 @@ pub(crate) struct Cluster {
     client: Client,
     /// The namespace the user gave.
     pub(crate) namespace: Option<String>,
+    /// The path of the operator's Service, once it was asked for.
+    pub(super) operator: OnceCell<String>,
 }
 
 impl Cluster {
@@ -55,6 +58,7 @@ impl Cluster {
             runtime,
             client,
             namespace: options.namespace.clone(),
+            operator: OnceCell::new(),
         })
     }
 

@@ -156,8 +156,14 @@ async fn get(cluster: &Cluster, path: &str) -> Result<(StatusCode, Vec<u8>), Cli
     Ok((status, body.to_bytes().to_vec()))
 }
 
-/// The path of the operator's Service through the API server, as the operator publishes its name.
-async fn proxied(cluster: &Cluster) -> Result<String, CliError> {
+/// The path of the operator's Service through the API server; asked for once, for all packs.
+async fn proxied(cluster: &Cluster) -> Result<&str, CliError> {
+    let path = cluster.operator.get_or_try_init(|| published(cluster));
+    path.await.map(String::as_str)
+}
+
+/// The same, as the operator publishes its name.
+async fn published(cluster: &Cluster) -> Result<String, CliError> {
     let api: Api<ConfigMap> = Api::namespaced(cluster.client(), NAMESPACE);
     let found = api.get_opt(super::log::KEY_CONFIG_MAP).await;
     let found = found.map_err(|error| api_failure("read where the operator is", &error))?;

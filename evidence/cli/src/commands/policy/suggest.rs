@@ -18,7 +18,7 @@ use super::lab::Lab;
 use crate::cli::{Format, FormatArgs, PolicySuggestArgs, PolicyTestArgs};
 use crate::commands::Answer;
 use crate::commands::entries::{Entries, Told};
-use crate::commands::explain::covering;
+use crate::commands::rules::covering;
 use crate::commands::select::{Selection, opened, within};
 use crate::commands::transcript::Entry;
 use crate::commands::views::StatementView;
