@@ -21,6 +21,7 @@ mod certificates;
 mod controllers;
 #[path = "../../../evidence/tests/support/mod.rs"]
 mod evidence;
+mod keeping;
 mod packs;
 mod stream;
 mod support;

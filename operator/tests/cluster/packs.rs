@@ -12,7 +12,7 @@ use chaperone_control::Bytes;
 use chaperone_crds::audit_pack::{ACCESS_KEY_ID, SECRET, SECRET_ACCESS_KEY};
 use chaperone_crds::audit_store::NAMESPACE;
 use chaperone_crds::{
-    AuditBackend, AuditCheckpoint, AuditHold, AuditPack, AuditSegment, AuditStore, HumanDuration,
+    AuditBackend, AuditCheckpoint, AuditHold, AuditPack, AuditSegment, AuditStore,
     ObjectStoreBackend, VolumeBackend,
 };
 use chaperone_evidence::audit::{EntryKind, pack_lines};
@@ -20,15 +20,15 @@ use chaperone_operator::audit;
 use chaperone_operator::cli::Config;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use serde::Serialize;
 use tokio::time::sleep;
 use xtask::process::Scratch;
 use xtask::s3proxy::{BUCKET, KEY, KEY_ID, S3Proxy};
 
 use crate::audit::{MINUTES, SOON, Shop, alone, connection, recorded, verified};
 use crate::evidence;
+use crate::keeping::Keeping;
 use crate::support::{Lab, apply, config, eventually, yaml};
 
 /// Of which what a test records is several times as much.
@@ -104,35 +104,6 @@ fn objects(folder: &Path) -> BTreeSet<String> {
     names.filter(|name| name.ends_with(".pack")).collect()
 }
 
-#[derive(Debug, Serialize)]
-struct Keeping {
-    spec: KeepingSpec,
-}
-
-#[derive(Debug, Serialize)]
-struct KeepingSpec {
-    quota: &'static str,
-    backend: Option<BackendPatch>,
-    retention: RetentionPatch,
-    holds: Vec<AuditHold>,
-}
-
-/// With a null for what is not to be there, too.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RetentionPatch {
-    at_least: HumanDuration,
-    packed: Option<HumanDuration>,
-}
-
-/// With a null for the one that is not meant, or a merge would leave it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BackendPatch {
-    volume: Option<VolumeBackend>,
-    object_store: Option<ObjectStoreBackend>,
-}
-
 async fn keep(lab: &Lab, backend: Option<AuditBackend>, packed: Option<u64>, hold: Option<&str>) {
     // Where packs are to go, no others are to be made.
     let quota = match (&backend, packed) {
@@ -145,23 +116,14 @@ async fn keep(lab: &Lab, backend: Option<AuditBackend>, packed: Option<u64>, hol
         sessions: Vec::new(),
         reason: None,
     });
-    let patch = Patch::Merge(Keeping {
-        spec: KeepingSpec {
-            quota,
-            backend: backend.map(|backend| BackendPatch {
-                volume: backend.volume,
-                object_store: backend.object_store,
-            }),
-            retention: RetentionPatch {
-                at_least: HumanDuration::from_secs(1),
-                packed: packed.map(HumanDuration::from_secs),
-            },
-            holds: hold.into_iter().collect(),
-        },
-    });
-    let stores: Api<AuditStore> = Api::all(lab.client.clone());
-    let params = PatchParams::default();
-    stores.patch("default", &params, &patch).await.unwrap();
+    let keeping = Keeping {
+        quota,
+        backend,
+        at_least: 1,
+        packed,
+        holds: hold.into_iter().collect(),
+    };
+    keeping.begin(lab).await;
 }
 
 /// What the store says of itself.

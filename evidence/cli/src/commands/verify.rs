@@ -17,7 +17,7 @@ use super::views::UnsealingView;
 use crate::archive;
 use crate::cli::{Format, VerifyArgs};
 use crate::error::CliError;
-use crate::output::{Output, Tone, counted, escape_line};
+use crate::output::{Output, Tone, counted, escape_line, note};
 use crate::progress::Progress;
 use crate::source::{Evidence, FetchedLog, Scratch, Source};
 
@@ -93,6 +93,8 @@ pub(super) struct Verified {
     log: Option<LogView>,
 }
 
+/// How often a log is read in which something is missing.
+const READINGS: usize = 3;
 /// Unsealings that are printed; `-o json` has all.
 const SHOWN_UNSEALINGS: usize = 10;
 /// Most of a note that is read.
@@ -111,21 +113,38 @@ pub(crate) fn run(
         None => None,
     };
     let progress = Progress::start("verifying");
-    let verified = verified(evidence, session.as_ref(), key.as_ref());
+    let verified = verified(source, evidence, session.as_ref(), key.as_ref());
     drop(progress);
     say(&verified?, args, output)
 }
 
-/// Verifies evidence wherever it is from.
+/// Verifies evidence, which is `source`'s, wherever it is from.
 pub(super) fn verified(
+    source: &Source,
     evidence: Evidence,
     session: Option<&SessionId>,
     key: Option<&TrustedKey>,
 ) -> Result<Verified, CliError> {
-    match evidence {
-        Evidence::Folder(dir) => of_folder(&dir, session, key),
-        Evidence::Log(log) => of_log(log, session, key),
+    let mut log = match evidence {
+        Evidence::Folder(dir) => return of_folder(&dir, session, key),
+        Evidence::Log(log) => log,
+    };
+    // A log is read in many answers. What goes meanwhile, under a tombstone that came behind what was
+    // read of the checkpoints, looks as if it had been taken; that is still missed when all is read
+    // again.
+    for _ in 1..READINGS {
+        let keys = log.keys().clone();
+        let found = of_log(log, session, key)?;
+        if !found.misses_something() {
+            return Ok(found);
+        }
+        note("something is missed that may have gone while the log was read: reading it again");
+        log = match source.evidence_with(&keys)? {
+            Evidence::Log(log) => log,
+            Evidence::Folder(_) => return Ok(found),
+        };
     }
+    of_log(log, session, key)
 }
 
 /// The same of a bundle, for which no source is needed.
@@ -191,6 +210,18 @@ fn read_note(path: &Path) -> Result<String, CliError> {
     read.map_err(|error| {
         CliError::Usage(format!("cannot read the note {}: {error}", path.display()))
     })
+}
+
+impl Verified {
+    fn misses_something(&self) -> bool {
+        let missing = |found: &Break| {
+            matches!(
+                found.reason,
+                BreakReason::SegmentMissing | BreakReason::CheckpointMissing
+            )
+        };
+        self.report.breaks.iter().any(missing)
+    }
 }
 
 /// Prints what was found; the answer.

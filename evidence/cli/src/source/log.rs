@@ -51,8 +51,8 @@ impl FetchedLog {
     /// Fetches all of it.
     ///
     /// Checkpoints come first: every segment that one names was there before it, so what is
-    /// missing from the segments that come second is missing. Packs come last, since what is in one
-    /// is deleted only after it is there.
+    /// missing from the segments that come second is missing, unless it was removed meanwhile, which a
+    /// later checkpoint tells. Packs come last, since what is in one is deleted only after it is there.
     pub(crate) fn fetch(cluster: &Cluster, keys: &Keyring) -> Result<FetchedLog, CliError> {
         let progress = Progress::start("reading the log");
         let mut log = FetchedLog {

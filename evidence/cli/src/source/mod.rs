@@ -67,9 +67,15 @@ impl Source {
     pub(crate) fn evidence(&self) -> Result<Evidence, CliError> {
         match self {
             Source::State(state, keys) => Ok(Evidence::folder(Place::new(&state.evidence(), keys))),
-            Source::Cluster(cluster, keys, _) => {
-                Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?))
-            }
+            Source::Cluster(_, keys, _) => self.evidence_with(keys),
+        }
+    }
+
+    /// The same as it is now, opened by these keys where it is a cluster's.
+    pub(crate) fn evidence_with(&self, keys: &Keyring) -> Result<Evidence, CliError> {
+        match self {
+            Source::State(..) => self.evidence(),
+            Source::Cluster(cluster, ..) => Ok(Evidence::log(FetchedLog::fetch(cluster, keys)?)),
         }
     }
 

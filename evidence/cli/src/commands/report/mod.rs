@@ -76,7 +76,7 @@ pub(crate) fn run(
         Err(error) => return Err(error),
     };
     progress.say("verifying");
-    let verified = verified(evidence, None, key.as_ref())?;
+    let verified = verified(source, evidence, None, key.as_ref())?;
     drop(progress);
     if let Some(error) = unreadable
         && verified.report.ok()
