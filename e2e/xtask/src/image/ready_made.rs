@@ -204,10 +204,10 @@ fn shared_objects(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-const APPLETS: [&str; 47] = [
+const APPLETS: [&str; 48] = [
     "base64", "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "expr", "false", "find",
-    "grep", "gunzip", "head", "hostname", "id", "kill", "ls", "mkdir", "mktemp", "mv", "nc",
-    "nslookup", "printf", "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "tail",
-    "tar", "test", "timeout", "touch", "tr", "true", "uname", "wc", "wget", "which", "xargs",
-    "yes",
+    "grep", "gunzip", "head", "hostname", "id", "kill", "ls", "md5sum", "mkdir", "mktemp", "mv",
+    "nc", "nslookup", "printf", "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort", "stat",
+    "tail", "tar", "test", "timeout", "touch", "tr", "true", "uname", "wc", "wget", "which",
+    "xargs", "yes",
 ];
