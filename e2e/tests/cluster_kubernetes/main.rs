@@ -406,12 +406,28 @@ fn secrets_stay_masked() -> Result<()> {
         format!("{curl} application/json' '{secrets}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true' || true"),
         format!("{curl} application/json' '{api}/api/v1/watch/namespaces/{}/secrets' || true", desk.namespace()),
         format!("{curl} application/json' -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{{\"data\":null,\"immutable\":\"no\"}}' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{{\"immutable\":\"no\"}}' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/strategic-merge-patch+json' -d '{{\"immutable\":\"no\"}}' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"add\",\"path\":\"/immutable\",\"value\":\"no\"}}]' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"move\",\"from\":\"/data/password\",\"path\":\"/type\"}}]' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"copy\",\"from\":\"/data/password\",\"path\":\"/metadata/labels/x\"}}]' '{secrets}/db'"),
+        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"copy\",\"from\":\"/data/password\",\"path\":\"/metadata/annotations/x\"}}]' '{secrets}/db'"),
         format!("{curl} application/json' -X DELETE '{secrets}/db?dryRun=All'"),
     ] {
         let said = desk.sh(&script)?;
         let all = said.all();
         assert!(!all.contains(NEEDLE) && !all.contains(encoded.trim()), "{script}: {all}");
     }
+    // Nor does it get to where nothing masks it.
+    for step in [
+        r#"{"op":"copy","from":"/data/password","path":"/metadata/annotations/x"}"#,
+        r#"{"op":"move","from":"/metadata/annotations","path":"/metadata/labels"}"#,
+    ] {
+        let patch = format!("kubectl patch secret db --type=json -p '[{step}]'");
+        desk.refused(&patch, "MaskedFlow")?;
+    }
+    let absent = desk.refused("kubectl get secret absent", "NotFound")?;
+    assert!(absent.contains("secrets \"absent\" not found"), "{absent}");
     let read = desk.ok("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
     assert_eq!(read, "[masked]");
     // What the agent itself writes comes back masked, and is in no record.

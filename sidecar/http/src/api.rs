@@ -97,6 +97,10 @@ pub trait Api: Debug + Send + Sync {
     /// What is masked of this operation's bodies; `None` for exactly what the policy says.
     fn masking(&self, operation: &Operation, masking: &Masking) -> Option<Masking>;
 
+    /// The same of answers that say why it failed, which may quote what is masked elsewhere; `None` for
+    /// what [`Api::masking`] says.
+    fn masking_of_errors(&self, operation: &Operation, masking: &Masking) -> Option<Masking>;
+
     /// Whether text in what follows a 101 can be masked: else nothing leaves HTTP where it must be.
     fn masks_messages(&self, operation: &Operation) -> bool;
 
@@ -146,6 +150,10 @@ impl Api for Plain {
     }
 
     fn masking(&self, _: &Operation, _: &Masking) -> Option<Masking> {
+        None
+    }
+
+    fn masking_of_errors(&self, _: &Operation, _: &Masking) -> Option<Masking> {
         None
     }
 

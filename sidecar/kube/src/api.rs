@@ -169,6 +169,10 @@ impl Api for KubernetesApi {
         Some(masks::of(asked_for(operation)?, masking))
     }
 
+    fn masking_of_errors(&self, operation: &Operation, masking: &Masking) -> Option<Masking> {
+        masks::of_errors(asked_for(operation)?, masking)
+    }
+
     fn masks_messages(&self, operation: &Operation) -> bool {
         asked_for(operation).is_some_and(|request| COMMANDS.contains(&request.subresource.as_str()))
     }

@@ -7,6 +7,8 @@ use chaperone_policy::{ApiRequest, JsonPath, Masking, RuleRef, Strategy};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The rule that a Secret's masks are told by.
 const SECRET_DATA: &str = "secret-data";
+/// And the masks of what an error could quote.
+const QUOTED: &str = "quoted-in-errors";
 
 /// Whether the answer holds Secrets.
 pub fn is_secret(request: &ApiRequest) -> bool {
@@ -29,9 +31,30 @@ pub fn of(request: &ApiRequest, masking: &Masking) -> Masking {
     let objects = objects();
     let masks = masking.inside(&objects);
     match is_secret(request) {
-        true => masks.with_places(&by_us(), &secret_places(&objects)),
+        true => masks.with_places(&by_us(SECRET_DATA), &secret_places(&objects)),
         false => masks,
     }
+}
+
+/// The same of a Status that says why a request failed: the API server quotes whole objects in it
+/// (`"" is invalid: patch: Invalid value: …`), and webhooks whatever they like. `None`: nothing is masked
+/// that it could quote.
+pub fn of_errors(request: &ApiRequest, masking: &Masking) -> Option<Masking> {
+    let masks = of(request, masking);
+    if !holds_objects(request) || !masks.has_json_paths() {
+        return None;
+    }
+    let root = JsonPath::root;
+    let words = [
+        root().member("message"),
+        root()
+            .member("details")
+            .member("causes")
+            .each()
+            .member("message"),
+    ];
+    let words = words.map(|path| (path, Strategy::Redact, false));
+    Some(masks.with_places(&by_us(QUOTED), &words))
 }
 
 /// An object alone, in a list, in a watch, in a table, and in a watch of tables (Kubernetes API
@@ -78,10 +101,10 @@ fn secret_places(objects: &[JsonPath]) -> Vec<(JsonPath, Strategy, bool)> {
     places
 }
 
-fn by_us() -> RuleRef {
+fn by_us(rule: &str) -> RuleRef {
     RuleRef {
         policy: "chaperone".to_owned(),
-        rule: SECRET_DATA.to_owned(),
+        rule: rule.to_owned(),
         generation: 0,
         digest: String::new(),
     }

@@ -363,7 +363,8 @@ async fn look_into(
     let known = wanted.body.size_hint().exact();
     let short =
         known.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= most));
-    let needed = reads_json || (armed && short);
+    let patches = masks.has_places() && is_json_patch(&wanted.understood.fields);
+    let needed = reads_json || patches || (armed && short);
     if !needed {
         return Ok(());
     }
@@ -378,7 +379,7 @@ async fn look_into(
     let decoded = match decoded {
         Ok(decoded) => decoded,
         // It is needed for the record alone, which withholds it.
-        Err(_) if !reads_json => return Ok(()),
+        Err(_) if !reads_json && !patches => return Ok(()),
         Err(error) => return Err(unreadable(error)),
     };
     let writes = !matches!(
@@ -389,6 +390,10 @@ async fn look_into(
     if armed && writes && carries_mark(&String::from_utf8_lossy(&decoded)) {
         let message = "a value in it carries a mask, and writing it would destroy the real one";
         return Err((Reason::MaskedWriteBack, message.to_owned()));
+    }
+    if patches && moves_values(&body::json(&decoded).map_err(unreadable)?) {
+        let message = "it copies or moves a value of an object in which some are masked";
+        return Err((Reason::MaskedFlow, message.to_owned()));
     }
     if reads_json {
         let says_json = fields.get(CONTENT_TYPE).is_some_and(|value| {
@@ -405,6 +410,22 @@ async fn look_into(
         }
     }
     Ok(())
+}
+
+/// A JSON Patch (RFC 6902, section 6), which may say where a value is to be taken from.
+fn is_json_patch(fields: &HeaderMap) -> bool {
+    let mut types = fields.get_all(CONTENT_TYPE).iter();
+    types.any(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        text.contains("json-patch")
+    })
+}
+
+/// RFC 6902, sections 4.4 and 4.5: what is masked where it is would be shown where it gets to.
+fn moves_values(patch: &serde_json::Value) -> bool {
+    let steps = patch.as_array().into_iter().flatten();
+    let mut names = steps.map(|step| step.get("op").and_then(|op| op.as_str()));
+    names.any(|op| matches!(op, Some("copy" | "move")))
 }
 
 async fn collect(agent: &Agent, wanted: &mut Wanted, most: usize) -> Result<(), BodyError> {

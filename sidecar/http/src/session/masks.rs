@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chaperone_evidence::Masked;
 use chaperone_mask::{Counts, Detectors, Kind, Masker, StreamMask};
 use chaperone_policy::{Masking, Operation, Policy};
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::Connection;
@@ -17,16 +18,31 @@ const MAX_RECORDED: usize = 1024 * 1024;
 /// The masks of one exchange.
 pub(super) struct Masks {
     policy: Policy,
-    /// What the kind of API makes of the policy's masks, where that is something else.
-    masking: Option<Masking>,
-    record_masking: Option<Masking>,
+    own: Own,
+    record_own: Own,
     masker: Arc<Masker>,
     live: Detectors,
     recorded: Detectors,
 }
 
+/// What the kind of API makes of the policy's masks, where that is something else.
+#[derive(Default)]
+struct Own {
+    masking: Option<Masking>,
+    of_errors: Option<Masking>,
+}
+
 /// Why a body cannot be masked.
 pub(super) struct CannotMask(pub(super) String);
+
+impl Own {
+    /// Of an error, unless it says no more than that something is not there, or is in the way.
+    fn of(&self, status: StatusCode) -> Option<&Masking> {
+        let fails = status.is_client_error() || status.is_server_error();
+        let plain = matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT);
+        self.of_errors.as_ref().filter(|_| fails && !plain)
+    }
+}
 
 impl Masks {
     pub(super) fn new(
@@ -34,14 +50,20 @@ impl Masks {
         policy: &Policy,
         operation: Option<&Operation>,
     ) -> Masks {
-        let of = |masking| connection.api.masking(operation?, masking);
+        let of = |masking| {
+            let of_one = |operation| Own {
+                masking: connection.api.masking(operation, masking),
+                of_errors: connection.api.masking_of_errors(operation, masking),
+            };
+            operation.map(of_one).unwrap_or_default()
+        };
         Masks {
             policy: policy.clone(),
-            masking: of(policy.masking()),
+            own: of(policy.masking()),
             // Elsewhere the record is masked as the answer is.
-            record_masking: match policy.is_observing() {
+            record_own: match policy.is_observing() {
                 true => of(policy.record_masking()),
-                false => None,
+                false => Own::default(),
             },
             masker: Arc::clone(&connection.masker),
             live: detectors(policy.masking()),
@@ -63,11 +85,11 @@ impl Masks {
     }
 
     fn masking(&self) -> &Masking {
-        self.masking.as_ref().unwrap_or(self.policy.masking())
+        self.own.masking.as_ref().unwrap_or(self.policy.masking())
     }
 
     fn record_masking(&self) -> &Masking {
-        match (self.policy.is_observing(), &self.record_masking) {
+        match (self.policy.is_observing(), &self.record_own.masking) {
             (true, Some(own)) => own,
             (true, None) => self.policy.record_masking(),
             (false, _) => self.masking(),
@@ -77,6 +99,11 @@ impl Masks {
     /// The agent gets something masked, or the record does.
     pub(super) fn is_armed(&self) -> bool {
         self.masks_answers() || !self.record_masking().is_empty()
+    }
+
+    /// Values are masked by where they are.
+    pub(super) fn has_places(&self) -> bool {
+        self.masking().has_json_paths() || self.record_masking().has_json_paths()
     }
 
     /// The agent gets something masked.
@@ -120,20 +147,30 @@ impl Masks {
     ///
     /// # Errors
     /// [`CannotMask`]: something is masked here, and this cannot be.
-    pub(super) fn for_agent(&self, fields: &HeaderMap) -> Result<Option<StreamMask>, CannotMask> {
+    pub(super) fn for_agent(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+    ) -> Result<Option<StreamMask>, CannotMask> {
         if !self.masks_answers() {
             return Ok(None);
         }
-        self.stream(self.masking(), &self.live, fields).map(Some)
+        let masking = self.own.of(status).unwrap_or(self.masking());
+        self.stream(masking, &self.live, fields).map(Some)
     }
 
     /// What masks an answer for the record alone: where only DryRun policies select.
-    pub(super) fn for_record(&self, fields: &HeaderMap) -> Result<Option<StreamMask>, CannotMask> {
+    pub(super) fn for_record(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+    ) -> Result<Option<StreamMask>, CannotMask> {
         if !self.policy.is_observing() || self.record_masking().is_empty() {
             return Ok(None);
         }
-        self.stream(self.record_masking(), &self.recorded, fields)
-            .map(Some)
+        let masking = self.record_own.of(status);
+        let masking = masking.unwrap_or(self.record_masking());
+        self.stream(masking, &self.recorded, fields).map(Some)
     }
 
     fn stream(

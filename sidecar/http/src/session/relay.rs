@@ -410,8 +410,8 @@ impl Relay<'_> {
         let (mut live, mut recorded) = match empty {
             true => (None, Recording::AsSent),
             false => {
-                let live = self.masks.for_agent(&fields).map_err(cannot)?;
-                let recorded = match self.masks.for_record(&fields) {
+                let live = self.masks.for_agent(status, &fields).map_err(cannot)?;
+                let recorded = match self.masks.for_record(status, &fields) {
                     Ok(None) => Recording::AsSent,
                     Ok(Some(mask)) => Recording::Masked(Box::new(mask)),
                     Err(_) => Recording::Withheld,
