@@ -179,6 +179,7 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::panic)]
     use std::fs;
     use std::path::Path;
     use std::process::Command;
