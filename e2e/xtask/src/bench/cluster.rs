@@ -1,5 +1,7 @@
 //! `cargo bench-all --only cluster`: what only a cluster has, on a real one with the chart: starts,
-//! memory, admission, evidence on its way into etcd.
+//! memory, admission, evidence on its way into etcd, a command's output through the API server.
+
+mod copies;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     bench.memory(&mut table)?;
     bench.admission(&mut table)?;
     bench.evidence(&mut table)?;
+    bench.copies(&mut table)?;
     println!("\n{head}; a whole Kubernetes on it\n\n{}", table.render());
     bench.cluster.down()
 }
