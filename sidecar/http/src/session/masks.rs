@@ -101,9 +101,9 @@ impl Masks {
         self.masks_answers() || !self.record_masking().is_empty()
     }
 
-    /// Values are masked by where they are.
+    /// The agent gets values masked by where they are.
     pub(super) fn has_places(&self) -> bool {
-        self.masking().has_json_paths() || self.record_masking().has_json_paths()
+        self.masking().has_json_paths()
     }
 
     /// The agent gets something masked.
