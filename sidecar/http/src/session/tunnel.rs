@@ -1,6 +1,5 @@
 //! Bytes both ways after a 101: no more HTTP, still recorded piece by piece.
 
-use std::io;
 use std::time::Duration;
 
 use crate::websocket::{Down, MessageError, Messages};
@@ -45,6 +44,12 @@ pub(super) enum Step {
     Last,
 }
 
+/// Which side of a direction is gone.
+enum Lost {
+    From,
+    To,
+}
+
 /// One direction: what was read waits until it was recorded, then until it was written.
 struct Pipe {
     from: Reader,
@@ -78,17 +83,16 @@ impl Pipe {
 
     /// Returns when there is something new to record; `Ok(false)` when nothing more comes, and
     /// after that when all was written.
-    async fn ready(&mut self) -> io::Result<bool> {
+    async fn ready(&mut self) -> Result<bool, Lost> {
         while self.written < self.released {
             let from = self.instead.as_ref().unwrap_or(&self.buffer);
             let rest = from.get(self.written..self.released).unwrap_or_default();
-            let count = self.to.write(rest).await?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            match self.to.write(rest).await {
+                Ok(0) | Err(_) => return Err(Lost::To),
+                Ok(count) => self.written += count,
             }
-            self.written += count;
         }
-        self.to.flush().await?;
+        self.to.flush().await.map_err(|_| Lost::To)?;
         if self.released > 0 {
             self.read = 0;
             self.released = 0;
@@ -96,12 +100,13 @@ impl Pipe {
             self.instead = None;
         }
         if self.ended {
-            self.to.shutdown().await?;
+            self.to.shutdown().await.map_err(|_| Lost::To)?;
             self.open = false;
             return Ok(false);
         }
         if self.read == 0 {
-            self.read = self.from.read(&mut self.buffer).await?;
+            let read = self.from.read(&mut self.buffer).await;
+            self.read = read.map_err(|_| Lost::From)?;
         }
         self.ended = self.read == 0;
         Ok(!self.ended)
@@ -161,6 +166,9 @@ impl Tunnel {
                 (Ok(true), step) => return Some(step),
                 (Ok(false), Step::Down) if self.down.open => return Some(Step::Last),
                 (Ok(false), _) => {}
+                // What it said before it closed is on its way: kubectl's pings meet a target that has
+                // ended while its output goes on.
+                (Err(Lost::To), Step::Up) => self.up.open = false,
                 (Err(_), _) => return None,
             }
         }
