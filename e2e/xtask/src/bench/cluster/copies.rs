@@ -53,7 +53,10 @@ impl Bench {
         }
         self.inside(
             "straight",
-            &format!("seq -w 1 99999999 | head -c {PRINTED}M >/tmp/large"),
+            &format!(
+                "seq -w 1 99999999 | head -c {}k >/tmp/large",
+                PRINTED * 1024
+            ),
         )?;
         let mut rates: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
