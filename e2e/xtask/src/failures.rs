@@ -103,6 +103,8 @@ struct Failure {
     program: String,
     name: String,
     lines: Vec<String>,
+    /// What follows is a backtrace.
+    said: bool,
 }
 
 impl Failures {
@@ -121,6 +123,7 @@ impl Failures {
                     program: self.program.clone(),
                     name: name.to_owned(),
                     lines: Vec::new(),
+                    said: false,
                 });
             } else {
                 self.left_off += 1;
@@ -128,9 +131,13 @@ impl Failures {
         } else if text == "failures:" {
             self.inside = false;
         } else if self.inside {
-            let lines = self.told.last_mut().map(|failure| &mut failure.lines);
-            if let Some(lines) = lines.filter(|lines| lines.len() < LINES && !text.is_empty()) {
-                lines.push(text.chars().take(WIDTH).collect());
+            let Some(failure) = self.told.last_mut() else {
+                return;
+            };
+            // Where it came from is said by its words.
+            failure.said |= text.eq_ignore_ascii_case("stack backtrace:");
+            if !failure.said && failure.lines.len() < LINES && !text.is_empty() {
+                failure.lines.push(text.chars().take(WIDTH).collect());
             }
         } else if text.starts_with("error: test failed, to rerun pass ") {
             self.programs += 1;
@@ -165,6 +172,7 @@ impl Failures {
             program,
             name,
             lines,
+            ..
         } in &self.told
         {
             told.push(format!("{name} ({program})"));
@@ -192,7 +200,7 @@ mod tests {
         test result: ok. 1 passed; 0 failed\n";
     const BAD: &str = "     Running tests/bad.rs (target/debug/deps/bad-2)\n\
         test broken ... FAILED\ntest fine ... ok\n\nfailures:\n\n\
-        ---- broken stdout ----\nError: no answer\n\nCaused by:\n    closed\n\n\nfailures:\n    broken\n\n\
+        ---- broken stdout ----\nError: no answer\n\nCaused by:\n    closed\n\nStack backtrace:\n   0: main\n\n\nfailures:\n    broken\n\n\
         test result: FAILED. 1 passed; 1 failed\n\
         error: test failed, to rerun pass `--test bad`\n";
     const ENDED: &str = "error: 1 target failed:\n    `--test bad`\n";
