@@ -97,8 +97,8 @@ pub trait Api: Debug + Send + Sync {
     /// What is masked of this operation's bodies; `None` for exactly what the policy says.
     fn masking(&self, operation: &Operation, masking: &Masking) -> Option<Masking>;
 
-    /// The same of answers that say why it failed, which may quote what is masked elsewhere; `None` for
-    /// what [`Api::masking`] says.
+    /// The same of an answer that says why it failed, which may quote what `masking` masks elsewhere:
+    /// what [`Api::masking`] made, or the policy's. `None` for exactly that.
     fn masking_of_errors(&self, operation: &Operation, masking: &Masking) -> Option<Masking>;
 
     /// Whether text in what follows a 101 can be masked: else nothing leaves HTTP where it must be.

@@ -17,6 +17,9 @@ use crate::status;
 /// Kinds of frames (RFC 6455, section 5.2).
 pub(crate) const BINARY: u8 = 2;
 pub(crate) const CLOSE: u8 = 8;
+/// A close frame's code (RFC 6455, section 7.4.1). With any other, clients tell of the code and not of
+/// what was said before.
+const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 pub(crate) const STDIN: u8 = 0;
 pub(crate) const STDOUT: u8 = 1;
 pub(crate) const STDERR: u8 = 2;
@@ -231,10 +234,6 @@ impl Messages for Channels {
         frames
     }
 }
-
-/// A close frame's code (RFC 6455, section 7.4.1). With any other, clients tell of the code and not of
-/// what was said before.
-const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
 impl Channels {
     fn masked_down(&mut self, came: Vec<u8>) -> Down {

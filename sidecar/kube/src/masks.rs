@@ -36,11 +36,10 @@ pub fn of(request: &ApiRequest, masking: &Masking) -> Masking {
     }
 }
 
-/// The same of a Status that says why a request failed: the API server quotes whole objects in it
-/// (`"" is invalid: patch: Invalid value: …`), and webhooks whatever they like. `None`: nothing is masked
-/// that it could quote.
-pub fn of_errors(request: &ApiRequest, masking: &Masking) -> Option<Masking> {
-    let masks = of(request, masking);
+/// These masks of a request, and those of a Status that says why it failed: the API server quotes whole
+/// objects in it (`"" is invalid: patch: Invalid value: …`), and webhooks whatever they like. `None`:
+/// nothing is masked that it could quote.
+pub fn of_errors(request: &ApiRequest, masks: &Masking) -> Option<Masking> {
     if !holds_objects(request) || !masks.has_json_paths() {
         return None;
     }
@@ -54,7 +53,7 @@ pub fn of_errors(request: &ApiRequest, masking: &Masking) -> Option<Masking> {
             .member("message"),
     ];
     let words = words.map(|path| (path, Strategy::Redact, false));
-    Some(masks.with_places(&by_us(QUOTED), &words))
+    Some(masks.clone().with_places(&by_us(QUOTED), &words))
 }
 
 /// An object alone, in a list, in a watch, in a table, and in a watch of tables (Kubernetes API

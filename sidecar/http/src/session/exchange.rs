@@ -363,7 +363,8 @@ async fn look_into(
     let known = wanted.body.size_hint().exact();
     let short =
         known.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= most));
-    let patches = masks.has_places() && is_json_patch(&wanted.understood.fields);
+    // RFC 6902, section 6: it may say where a value is to be taken from.
+    let patches = masks.has_places() && type_holds(&wanted.understood.fields, "json-patch");
     let needed = reads_json || patches || (armed && short);
     if !needed {
         return Ok(());
@@ -391,33 +392,32 @@ async fn look_into(
         let message = "a value in it carries a mask, and writing it would destroy the real one";
         return Err((Reason::MaskedWriteBack, message.to_owned()));
     }
-    if patches && moves_values(&body::json(&decoded).map_err(unreadable)?) {
-        let message = "it copies or moves a value of an object in which some are masked";
-        return Err((Reason::MaskedFlow, message.to_owned()));
+    if !reads_json && !patches {
+        return Ok(());
     }
-    if reads_json {
-        let says_json = fields.get(CONTENT_TYPE).is_some_and(|value| {
-            let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-            text.contains("json")
-        });
-        let looks_so = matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'['));
-        match body::json(&decoded) {
-            Ok(value) => api.with_json(&mut wanted.operation, value),
-            Err(error) if says_json || looks_so || api.is_json() => {
-                return Err(unreadable(error));
-            }
-            Err(_) => {}
+    let says_json = type_holds(fields, "json");
+    let looks_so = matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'['));
+    match body::json(&decoded) {
+        Ok(value) if patches && moves_values(&value) => {
+            let message = "it copies or moves a value of an object in which some are masked";
+            return Err((Reason::MaskedFlow, message.to_owned()));
         }
+        Ok(value) if reads_json => api.with_json(&mut wanted.operation, value),
+        Ok(_) => {}
+        Err(error) if patches || says_json || looks_so || api.is_json() => {
+            return Err(unreadable(error));
+        }
+        Err(_) => {}
     }
     Ok(())
 }
 
-/// A JSON Patch (RFC 6902, section 6), which may say where a value is to be taken from.
-fn is_json_patch(fields: &HeaderMap) -> bool {
+/// Whether a body says of its type that it is, or is made of, this.
+fn type_holds(fields: &HeaderMap, what: &str) -> bool {
     let mut types = fields.get_all(CONTENT_TYPE).iter();
     types.any(|value| {
         let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        text.contains("json-patch")
+        text.contains(what)
     })
 }
 

@@ -18,31 +18,16 @@ const MAX_RECORDED: usize = 1024 * 1024;
 /// The masks of one exchange.
 pub(super) struct Masks {
     policy: Policy,
-    own: Own,
-    record_own: Own,
+    /// What the kind of API makes of the policy's masks, where that is something else.
+    masking: Option<Masking>,
+    record_masking: Option<Masking>,
     masker: Arc<Masker>,
     live: Detectors,
     recorded: Detectors,
 }
 
-/// What the kind of API makes of the policy's masks, where that is something else.
-#[derive(Default)]
-struct Own {
-    masking: Option<Masking>,
-    of_errors: Option<Masking>,
-}
-
 /// Why a body cannot be masked.
 pub(super) struct CannotMask(pub(super) String);
-
-impl Own {
-    /// Of an error, unless it says no more than that something is not there, or is in the way.
-    fn of(&self, status: StatusCode) -> Option<&Masking> {
-        let fails = status.is_client_error() || status.is_server_error();
-        let plain = matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT);
-        self.of_errors.as_ref().filter(|_| fails && !plain)
-    }
-}
 
 impl Masks {
     pub(super) fn new(
@@ -50,20 +35,14 @@ impl Masks {
         policy: &Policy,
         operation: Option<&Operation>,
     ) -> Masks {
-        let of = |masking| {
-            let of_one = |operation| Own {
-                masking: connection.api.masking(operation, masking),
-                of_errors: connection.api.masking_of_errors(operation, masking),
-            };
-            operation.map(of_one).unwrap_or_default()
-        };
+        let of = |masking| connection.api.masking(operation?, masking);
         Masks {
             policy: policy.clone(),
-            own: of(policy.masking()),
+            masking: of(policy.masking()),
             // Elsewhere the record is masked as the answer is.
-            record_own: match policy.is_observing() {
+            record_masking: match policy.is_observing() {
                 true => of(policy.record_masking()),
-                false => Own::default(),
+                false => None,
             },
             masker: Arc::clone(&connection.masker),
             live: detectors(policy.masking()),
@@ -84,12 +63,35 @@ impl Masks {
         }
     }
 
+    /// An answer with this status has come. One that says why the request failed may quote what is masked
+    /// elsewhere, unless it says no more than that something is not there, or is in the way.
+    pub(super) fn answered(
+        &mut self,
+        status: StatusCode,
+        connection: &Connection,
+        operation: &Operation,
+    ) {
+        let fails = status.is_client_error() || status.is_server_error();
+        if !fails || matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT) {
+            return;
+        }
+        let of = |masking: &Masking| connection.api.masking_of_errors(operation, masking);
+        if let Some(masking) = of(self.masking()) {
+            self.masking = Some(masking);
+        }
+        if self.policy.is_observing()
+            && let Some(masking) = of(self.record_masking())
+        {
+            self.record_masking = Some(masking);
+        }
+    }
+
     fn masking(&self) -> &Masking {
-        self.own.masking.as_ref().unwrap_or(self.policy.masking())
+        self.masking.as_ref().unwrap_or(self.policy.masking())
     }
 
     fn record_masking(&self) -> &Masking {
-        match (self.policy.is_observing(), &self.record_own.masking) {
+        match (self.policy.is_observing(), &self.record_masking) {
             (true, Some(own)) => own,
             (true, None) => self.policy.record_masking(),
             (false, _) => self.masking(),
@@ -147,30 +149,20 @@ impl Masks {
     ///
     /// # Errors
     /// [`CannotMask`]: something is masked here, and this cannot be.
-    pub(super) fn for_agent(
-        &self,
-        status: StatusCode,
-        fields: &HeaderMap,
-    ) -> Result<Option<StreamMask>, CannotMask> {
+    pub(super) fn for_agent(&self, fields: &HeaderMap) -> Result<Option<StreamMask>, CannotMask> {
         if !self.masks_answers() {
             return Ok(None);
         }
-        let masking = self.own.of(status).unwrap_or(self.masking());
-        self.stream(masking, &self.live, fields).map(Some)
+        self.stream(self.masking(), &self.live, fields).map(Some)
     }
 
     /// What masks an answer for the record alone: where only DryRun policies select.
-    pub(super) fn for_record(
-        &self,
-        status: StatusCode,
-        fields: &HeaderMap,
-    ) -> Result<Option<StreamMask>, CannotMask> {
+    pub(super) fn for_record(&self, fields: &HeaderMap) -> Result<Option<StreamMask>, CannotMask> {
         if !self.policy.is_observing() || self.record_masking().is_empty() {
             return Ok(None);
         }
-        let masking = self.record_own.of(status);
-        let masking = masking.unwrap_or(self.record_masking());
-        self.stream(masking, &self.recorded, fields).map(Some)
+        self.stream(self.record_masking(), &self.recorded, fields)
+            .map(Some)
     }
 
     fn stream(

@@ -403,6 +403,8 @@ impl Relay<'_> {
         let (parts, incoming) = response.into_parts();
         let status = parts.status;
         self.status = Some(status);
+        let connection = &self.agent.connection;
+        self.masks.answered(status, connection, &self.operation);
         let mut fields = normal::answer_fields(&parts.headers);
         let empty =
             incoming.is_end_stream() || method == "HEAD" || matches!(status.as_u16(), 204 | 304);
@@ -410,8 +412,8 @@ impl Relay<'_> {
         let (mut live, mut recorded) = match empty {
             true => (None, Recording::AsSent),
             false => {
-                let live = self.masks.for_agent(status, &fields).map_err(cannot)?;
-                let recorded = match self.masks.for_record(status, &fields) {
+                let live = self.masks.for_agent(&fields).map_err(cannot)?;
+                let recorded = match self.masks.for_record(&fields) {
                     Ok(None) => Recording::AsSent,
                     Ok(Some(mask)) => Recording::Masked(Box::new(mask)),
                     Err(_) => Recording::Withheld,

@@ -84,6 +84,22 @@ impl Pipe {
     /// Returns when there is something new to record; `Ok(false)` when nothing more comes, and
     /// after that when all was written.
     async fn ready(&mut self) -> Result<bool, Lost> {
+        self.settle().await?;
+        if self.ended {
+            self.to.shutdown().await.map_err(|_| Lost::To)?;
+            self.open = false;
+            return Ok(false);
+        }
+        if self.read == 0 {
+            let read = self.from.read(&mut self.buffer).await;
+            self.read = read.map_err(|_| Lost::From)?;
+        }
+        self.ended = self.read == 0;
+        Ok(!self.ended)
+    }
+
+    /// Writes what was let go.
+    async fn settle(&mut self) -> Result<(), Lost> {
         while self.written < self.released {
             let from = self.instead.as_ref().unwrap_or(&self.buffer);
             let rest = from.get(self.written..self.released).unwrap_or_default();
@@ -99,17 +115,7 @@ impl Pipe {
             self.written = 0;
             self.instead = None;
         }
-        if self.ended {
-            self.to.shutdown().await.map_err(|_| Lost::To)?;
-            self.open = false;
-            return Ok(false);
-        }
-        if self.read == 0 {
-            let read = self.from.read(&mut self.buffer).await;
-            self.read = read.map_err(|_| Lost::From)?;
-        }
-        self.ended = self.read == 0;
-        Ok(!self.ended)
+        Ok(())
     }
 
     fn bytes(&self) -> &[u8] {
@@ -195,19 +201,12 @@ impl Tunnel {
         };
         // Where this cannot be recorded the agent learns of it all the same: it is nobody's data.
         let _ = flow.record().server(&[words.as_slice().into()]);
+        let down = &mut self.down;
         let told = async {
-            let Pipe {
-                to,
-                buffer,
-                instead,
-                released,
-                written,
-                ..
-            } = &mut self.down;
-            let rest = instead.as_ref().unwrap_or(buffer).get(*written..*released);
-            to.write_all(rest.unwrap_or_default()).await?;
-            to.write_all(&words).await?;
-            to.shutdown().await
+            down.settle().await?;
+            down.release_instead(words);
+            down.settle().await?;
+            down.to.shutdown().await.map_err(|_| Lost::To)
         };
         let _ = tokio::time::timeout(FAREWELL, told).await;
     }
