@@ -1,5 +1,6 @@
 //! Replacing one value of one column.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use aws_lc_rs::hmac;
@@ -123,25 +124,21 @@ impl Masker {
     }
 
     /// The replacement of a text by a strategy; [`Strategy::Null`] reads as redaction here.
-    pub(crate) fn text(&self, value: &[u8], strategy: Strategy) -> String {
+    pub(crate) fn text(&self, value: &[u8], strategy: Strategy) -> Cow<'static, str> {
         match strategy {
-            Strategy::Null | Strategy::Redact => MARK.to_owned(),
-            Strategy::Hash => self.hash(value),
+            Strategy::Null | Strategy::Redact => Cow::Borrowed(MARK),
+            Strategy::Hash => Cow::Owned(self.hash(value)),
             Strategy::Partial {
                 keep_first,
                 keep_last,
-            } => std::str::from_utf8(value).map_or_else(
-                |_| MARK.to_owned(),
-                |value| partial(value, keep_first, keep_last),
-            ),
+            } => std::str::from_utf8(value).map_or(Cow::Borrowed(MARK), |value| {
+                Cow::Owned(partial(value, keep_first, keep_last))
+            }),
         }
     }
 
     fn replace_text(&self, value: &[u8], strategy: Strategy, out: &mut Vec<u8>) {
-        match strategy {
-            Strategy::Null | Strategy::Redact => out.extend_from_slice(MARK.as_bytes()),
-            _ => out.extend_from_slice(self.text(value, strategy).as_bytes()),
-        }
+        out.extend_from_slice(self.text(value, strategy).as_bytes());
     }
 
     fn replace_json(&self, value: &[u8], strategy: Strategy, out: &mut Vec<u8>) {

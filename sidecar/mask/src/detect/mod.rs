@@ -230,7 +230,7 @@ impl Detectors {
 
     /// What stands in for a match: without quotation marks and backslashes, so that the JSON,
     /// array or row around it stays what it was.
-    fn replacement(&self, masker: &Masker, detector: Detector, secret: &str) -> String {
+    fn replacement(&self, masker: &Masker, detector: Detector, secret: &str) -> Cow<'static, str> {
         let plain: String = match detector {
             // However it was grouped, equal numbers are equal and the last four are digits.
             Detector::PaymentCard | Detector::UsSsn | Detector::Iban | Detector::PhoneNumber => {

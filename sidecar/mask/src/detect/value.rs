@@ -150,7 +150,7 @@ impl Detectors {
                 replacement
             } else {
                 original = position.number(&original);
-                format!("\"{replacement}\"")
+                format!("\"{replacement}\"").into()
             };
             out.extend_from_slice(
                 json.get(from..original.start)
