@@ -13,6 +13,9 @@ for p in /proc/[0-9]*; do
   sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB$/\1/p' $p/status
 done | sort -n | tail -1
 "#;
+/// The limit of a sidecar's memory, in KiB.
+const LIMIT: u64 = 64 * 1024;
+
 /// KiB. More takes longer than five seconds where nothing is optimised, and then a ping of kubectl's may
 /// meet an API server that has said all and closed: its kernel drops what was not taken yet.
 fn copied_size() -> u64 {
@@ -21,8 +24,6 @@ fn copied_size() -> u64 {
         None => 4 * 1024,
     }
 }
-/// The limit of a sidecar's memory, in KiB.
-const LIMIT: u64 = 64 * 1024;
 
 fn peak() -> Result<u64> {
     let mut shell = shared()?.on_node("sh");

@@ -38,13 +38,6 @@ impl Desk {
         );
         Ok(())
     }
-
-    /// Puts a program, or what one takes, into the agent's `/tmp`.
-    fn given(&self, file: &Path, name: &str) -> Result<()> {
-        let mut from = Command::new("cat");
-        from.arg(file);
-        self.fed(from, &format!("cat >/tmp/{name} && chmod +x /tmp/{name}"))
-    }
 }
 
 #[test]
@@ -84,11 +77,11 @@ fn client_libraries_work_unmodified() -> Result<()> {
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&stripped);
     succeed(strip.arg(env!("CARGO_BIN_EXE_kube-rs")))?;
-    desk.given(&stripped, "kube-rs")?;
+    desk.give(&stripped, "kube-rs")?;
     // The one library of it that the agent's image has not.
     let named = succeed(Command::new("cc").arg("-print-file-name=libgcc_s.so.1"))?;
     let library = String::from_utf8(named.stdout)?;
-    desk.given(Path::new(library.trim()), "libgcc_s.so.1")?;
+    desk.give(Path::new(library.trim()), "libgcc_s.so.1")?;
     let said = desk.ok(&format!("LD_LIBRARY_PATH=/tmp kube-rs {namespace}"))?;
     assert_eq!(
         said,

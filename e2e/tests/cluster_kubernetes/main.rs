@@ -13,6 +13,7 @@ mod libraries;
 mod terminal;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -121,12 +122,17 @@ impl Desk {
     /// The real one, which is no part of the agent's image.
     fn give_kubectl(&self) -> Result<()> {
         let program = xtask::cluster::program::folder()?.join("cluster");
-        let mut command =
-            self.raw_sh("cat >/tmp/kubectl && chmod +x /tmp/kubectl && mkdir -p /tmp/home")?;
-        let status = command.stdin(File::open(program)?).status()?;
+        self.give(&program, "kubectl")?;
+        self.ok("mkdir -p /tmp/home").map(drop)
+    }
+
+    /// Puts a program, or what one takes, into the agent's `/tmp`.
+    fn give(&self, file: &Path, name: &str) -> Result<()> {
+        let mut command = self.raw_sh(&format!("cat >/tmp/{name} && chmod +x /tmp/{name}"))?;
+        let status = command.stdin(File::open(file)?).status()?;
         ensure!(
             status.success(),
-            "kubectl did not get into the pod: {status}"
+            "{name} did not get into the pod: {status}"
         );
         Ok(())
     }
@@ -385,6 +391,11 @@ fn secrets_stay_masked() -> Result<()> {
     let api = "https://kubernetes.default.svc";
     let secrets = format!("{api}/api/v1/namespaces/{}/secrets", desk.namespace());
     let curl = "curl -sS --max-time 3 -H 'Accept:";
+    let patch = |kind: &str, body: &str| {
+        format!(
+            "{curl} application/json' -X PATCH -H 'Content-Type: application/{kind}+json' -d '{body}' '{secrets}/db'"
+        )
+    };
     for script in [
         "kubectl get secret db -o json".to_owned(),
         "kubectl get secret db -o yaml".to_owned(),
@@ -405,13 +416,13 @@ fn secrets_stay_masked() -> Result<()> {
         format!("{curl} application/json' -H 'Accept-Encoding: gzip' '{secrets}' | (gunzip 2>/dev/null || cat)"),
         format!("{curl} application/json' '{secrets}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true' || true"),
         format!("{curl} application/json' '{api}/api/v1/watch/namespaces/{}/secrets' || true", desk.namespace()),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{{\"data\":null,\"immutable\":\"no\"}}' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{{\"immutable\":\"no\"}}' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/strategic-merge-patch+json' -d '{{\"immutable\":\"no\"}}' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"add\",\"path\":\"/immutable\",\"value\":\"no\"}}]' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"move\",\"from\":\"/data/password\",\"path\":\"/type\"}}]' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"copy\",\"from\":\"/data/password\",\"path\":\"/metadata/labels/x\"}}]' '{secrets}/db'"),
-        format!("{curl} application/json' -X PATCH -H 'Content-Type: application/json-patch+json' -d '[{{\"op\":\"copy\",\"from\":\"/data/password\",\"path\":\"/metadata/annotations/x\"}}]' '{secrets}/db'"),
+        patch("merge-patch", r#"{"data":null,"immutable":"no"}"#),
+        patch("merge-patch", r#"{"immutable":"no"}"#),
+        patch("strategic-merge-patch", r#"{"immutable":"no"}"#),
+        patch("json-patch", r#"[{"op":"add","path":"/immutable","value":"no"}]"#),
+        patch("json-patch", r#"[{"op":"move","from":"/data/password","path":"/type"}]"#),
+        patch("json-patch", r#"[{"op":"copy","from":"/data/password","path":"/metadata/labels/x"}]"#),
+        patch("json-patch", r#"[{"op":"copy","from":"/data/password","path":"/metadata/annotations/x"}]"#),
         format!("{curl} application/json' -X DELETE '{secrets}/db?dryRun=All'"),
     ] {
         let said = desk.sh(&script)?;

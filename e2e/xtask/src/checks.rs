@@ -133,11 +133,7 @@ pub fn run(options: &Options) -> Result<()> {
             "{}",
             fs::read_to_string(log_of("kubernetes")).unwrap_or_default()
         );
-        // Both are told: what failed here says nothing of what failed there.
-        match (tests, joined) {
-            (Err(here), Err(there)) => return Err(here.context(format!("{there:#}"))),
-            (tests, joined) => tests.and(joined)?,
-        }
+        both(tests, joined)?;
     } else {
         tests?;
     }
@@ -175,10 +171,15 @@ fn on_kubernetes(variables: &[(&'static str, String)]) -> Result<[String; 2]> {
         "\n== tests on a Kubernetes: {} s",
         start.elapsed().as_secs()
     );
-    let operator = operator_on_a_cluster(&log);
-    match (passed, operator) {
+    let (passed, operator) = both(passed, operator_on_a_cluster(&log))?;
+    Ok([passed, operator])
+}
+
+/// Where both failed both are told: what failed here says nothing of what failed there.
+fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
         (Err(one), Err(other)) => Err(one.context(format!("{other:#}"))),
-        (passed, operator) => Ok([passed?, operator?]),
+        (one, other) => Ok((one?, other?)),
     }
 }
 
